@@ -1,0 +1,41 @@
+//! What crosses the boundary between the domain and its backends: the vocabulary (records, topics,
+//! offsets, errors) and one trait a port.
+//!
+//! A trait's documentation is its contract: what it guarantees, which errors it gives, and what
+//! dropping one of its futures does. Every backend passes the same conformance list (`testkit`).
+//! Calls on the data plane take batches, calls on the control plane take one.
+//!
+//! This crate must never do I/O, need a runtime, or know a wire format.
+
+mod clock;
+mod error;
+mod event_log;
+mod group_membership;
+mod job_store;
+mod offset_store;
+mod record;
+mod topic;
+mod topic_admin;
+
+pub use clock::{Clock, Monotonic};
+pub use error::{BoxError, Effect, ErrorKind, PortError, Result, Retry};
+pub use event_log::{
+    Appended, AppendRequest, AppendResult, Capabilities, EventLog, Fetched, LateReports, LogReader, Position,
+    ReadLimits,
+};
+pub use group_membership::{GroupMembership, Handover, Membership, MembershipEvent};
+pub use job_store::{Expected, JobKind, JobStore, Stored};
+pub use offset_store::{Committed, OffsetCommit, OffsetStore};
+pub use record::{Header, Headers, Record, StoredRecord, Timestamp};
+pub use topic::{Generation, GroupId, NameError, Offset, PartitionId, TopicName, TopicPartition};
+pub use topic_admin::{ClusterInfo, PartitionInfo, TopicAdmin, TopicInfo, TopicSpec, TopicSummary};
+
+#[cfg(feature = "mock")]
+pub use {
+    clock::MockClock,
+    event_log::{MockEventLog, MockLogReader},
+    group_membership::{MockGroupMembership, MockMembership},
+    job_store::MockJobStore,
+    offset_store::MockOffsetStore,
+    topic_admin::MockTopicAdmin,
+};
