@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Installs what a target needs and this machine has not, one line each; nothing where nothing is missing.
+#
+#   setup.sh demo     what the embedded build needs
+#   setup.sh test     that, the Kafka client's libraries, and the servers the tests run against
+#   setup.sh tools    grpcurl, by `go install`, into .services/bin
+#   setup.sh peers    nats-server and its benchmark, by `go install`, into .services/bin
+#
+# Debian's own Redis and PostgreSQL daemons are not started by it.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/lib.sh
+source "$here/lib.sh"
+
+packages=()
+
+# want PACKAGE WHY: unless the check that stands in front of it holds.
+want() {
+  say "installing $1 ($2)…"
+  packages+=("$1")
+}
+
+# The headers may come from elsewhere than a package: ask the compiler's own tools.
+have_library() { have pkg-config && pkg-config --exists "$1"; }
+
+want_demo() {
+  have cargo || die "Rust is not here: see https://rustup.rs, then run this again"
+  have cc || want gcc "the linker, and a memory allocator in C"
+  [[ -n $(find /usr/include /usr/local/include -name stdlib.h -print -quit 2>/dev/null) ]] || want libc6-dev "the C library's headers"
+}
+
+want_test() {
+  want_demo
+  have make || want make "builds the Kafka client"
+  have g++ || want g++ "builds the Kafka client"
+  have pkg-config || want pkg-config "finds the Kafka client's libraries"
+  have_library openssl || want libssl-dev "the Kafka client's TLS"
+  have curl || want curl "the examples of the README are run as written"
+  have redis-server || want redis-server "tests run against a real Redis"
+  [[ -n $(postgres_bin) ]] || want postgresql "tests run against a real PostgreSQL"
+  have mvn || want maven "fetches Kafka's jars"
+  (($(java_major) >= 17)) || want openjdk-17-jre-headless "runs Kafka"
+  have setsid || want util-linux "starts servers apart from the terminal"
+  have ps || want procps "finds processes"
+}
+
+# install: what was wanted, in one call, without starting daemons.
+install_wanted() {
+  ((${#packages[@]} > 0)) || return 0
+  have apt-get || die "this machine has no apt-get: install by its own means what stands for Debian's ${packages[*]}"
+  local root=()
+  if ((EUID != 0)); then
+    have sudo || die "installing needs root, or sudo: as root, run: apt-get install ${packages[*]}"
+    root=(sudo)
+  fi
+  local log
+  log=$(mktemp)
+  hold_daemons "${root[@]}"
+  # Package lists older than what the mirror holds make the first try fail.
+  if ! apt "${root[@]}" >"$log" 2>&1; then
+    say "bringing the package lists up to date…"
+    if ! "${root[@]}" apt-get -q update >>"$log" 2>&1 || ! apt "${root[@]}" >>"$log" 2>&1; then
+      tail -n 15 "$log" >&2
+      die "apt-get could not install ${packages[*]} (its words are above): install them by hand, or mend its sources, and run this again"
+    fi
+  fi
+  rm -f "$log"
+}
+
+apt() { "$@" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${packages[@]}"; }
+
+# hold_daemons [sudo]: Debian asks this file whether a package may start its daemon. 101 is no.
+hold_daemons() {
+  local policy=/usr/sbin/policy-rc.d
+  [[ ! -e $policy ]] || return 0
+  printf '#!/bin/sh\nexit 101\n' | "$@" tee "$policy" >/dev/null
+  "$@" chmod 755 "$policy"
+  # shellcheck disable=SC2064 # expanded now, on purpose
+  trap "$* rm -f $policy" EXIT
+}
+
+# go_tool COMMAND MODULE@VERSION WHY
+go_tool() {
+  local bin=$here/../.services/bin
+  [[ ! -x $bin/$1 ]] && ! have "$1" || return 0
+  have go || die "$1 is not here ($3), and Go, which would build it, neither: install Go (https://go.dev/dl), or $1 itself, and run this again"
+  say "installing $1 ($3)…"
+  mkdir -p "$bin"
+  GOBIN=$(cd "$bin" && pwd) go install "$2" || die "go could not install $1 (its words are above)"
+}
+
+case ${1:-} in
+  demo) want_demo; install_wanted ;;
+  test) want_test; install_wanted ;;
+  tools)
+    go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 "gRPC from the command line"
+    ;;
+  peers)
+    go_tool nats-server github.com/nats-io/nats-server/v2@v2.15.2 "the peer of the embedded log"
+    go_tool nats github.com/nats-io/natscli/nats@v0.5.1 "the peer's benchmark"
+    ;;
+  *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+esac
