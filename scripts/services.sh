@@ -16,7 +16,8 @@
 #
 # Environment: SERVICES_KAFKA_PORT (27092; node N listens on this + N - 1, its controller 100 above),
 # SERVICES_REDIS_PORT (27379), SERVICES_POSTGRES_PORT (27432), SERVICES_DIR (.services),
-# SERVICES_KAFKA_HEAP (512m), SERVICES_CACHE (.services: where the jars are kept).
+# SERVICES_KAFKA_HEAP (512m), SERVICES_CACHE (.services: where the jars are kept), SERVICES_GRACE_S
+# (10: how long --for outlives its process, so that the next one need not start anew).
 #
 # A process is known by its pid file AND by the path of our own configuration in its command line;
 # nothing else is ever signalled.
@@ -38,7 +39,7 @@ redis_port=${SERVICES_REDIS_PORT:-27379}
 postgres_port=${SERVICES_POSTGRES_PORT:-27432}
 kafka_heap=${SERVICES_KAFKA_HEAP:-512m}
 host=127.0.0.1
-lease_grace_s=10
+lease_grace_s=${SERVICES_GRACE_S:-10}
 before='' # the nodes that were there when `up` began
 
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
@@ -214,11 +215,11 @@ kafka_up() {
     n=$has
   else
     (($(java_major) >= 17)) || die "Kafka needs Java 17 or newer on the path: run scripts/setup.sh test, or install a JDK (Debian: apt-get install openjdk-17-jdk-headless)"
-    kafka_command
     for ((i = 1; i <= n; i++)); do
       free "$(kafka_client_port "$i")" Kafka SERVICES_KAFKA_PORT
       free "$(kafka_controller_port "$i")" "Kafka's controller" SERVICES_KAFKA_PORT
     done
+    kafka_command
     # Any 16 bytes in Kafka's base 64.
     id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
     id=K${id:1}
