@@ -197,7 +197,7 @@ impl Client {
         let mut request = self
             .request(Method::GET, &format!("/v1/topics/{topic}/events/tail{query}"))
             .header("accept", "text/event-stream")
-            .timeout(Duration::from_secs(600));
+            .timeout(Duration::from_mins(10));
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }

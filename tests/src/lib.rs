@@ -3,6 +3,8 @@
 //!
 //! A backend that should be there and is not fails the test; nothing is ever skipped.
 
+#![allow(clippy::expect_used, reason = "what cannot be done fails the test")]
+
 mod binary;
 mod client;
 mod raw;
@@ -18,7 +20,7 @@ pub use service::{Ended, Log, Service, Setup};
 use std::time::Duration;
 
 /// How long a condition may take to come true before a test gives up; far above what it takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A name that no other test and no earlier run has used.
 pub fn unique(prefix: &str) -> String {
@@ -38,10 +40,8 @@ pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, tries).await {
-        Ok(found) => found,
-        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
-    }
+    let found = tokio::time::timeout(PATIENCE, tries).await.ok();
+    found.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}"))
 }
 
 /// Stamps each named `async fn(Log)` as one test on the embedded log and one on Kafka.

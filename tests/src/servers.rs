@@ -12,7 +12,7 @@ pub struct Server {
     /// What a client is told: `host:port` of Kafka, a URL of the others.
     pub address: String,
     /// Stops what was started for this run, when it is dropped.
-    _keep: Keep,
+    _keep: Option<Keep>,
 }
 
 /// Which server, and the variable that names one which is there already.
@@ -72,7 +72,7 @@ async fn shared(kind: Kind) -> Arc<Server> {
 
 fn open(kind: Kind) -> Server {
     match std::env::var(kind.variable()) {
-        Ok(address) if !address.is_empty() => Server { address, _keep: Keep::default() },
+        Ok(address) if !address.is_empty() => Server { address, _keep: None },
         _ => start(kind),
     }
 }
@@ -86,7 +86,7 @@ mod script {
     use std::process::Command;
 
     /// The script itself stops what it started for a process, once that has ended.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(super) struct Keep;
 
     /// Through the project's own script, which is quick where the server is up already.
@@ -102,7 +102,7 @@ mod script {
             .lines()
             .find_map(|line| line.strip_prefix(kind.variable())?.strip_prefix('='))
             .unwrap_or_else(|| panic!("{name} is up but has no address in: {addresses}"));
-        Server { address: address.to_owned(), _keep: Keep }
+        Server { address: address.to_owned(), _keep: Some(Keep) }
     }
 
     fn run(arguments: &[&str]) -> String {
@@ -132,12 +132,12 @@ mod containers {
         kafka::apache::{KAFKA_PORT, Kafka},
         postgres::Postgres,
         redis::{REDIS_PORT, Redis},
-        testcontainers::{Container, Image, runners::SyncRunner},
+        testcontainers::{Container, Image, ImageExt, core::ContainerPort, runners::SyncRunner},
     };
 
     /// The thread that owns a container; it removes it when the sender is gone. (A container holds a
     /// runtime, which may be dropped on no thread that belongs to another one.)
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(super) struct Keep(Option<(Sender<()>, JoinHandle<()>)>);
 
     impl Drop for Keep {
@@ -152,17 +152,20 @@ mod containers {
 
     pub(super) fn start(kind: Kind) -> Server {
         match kind {
+            // The tag that the module was made for: how such a container starts differs between them.
             Kind::Kafka => serve(Kafka::default(), KAFKA_PORT, |port| format!("127.0.0.1:{port}")),
-            Kind::Redis => serve(Redis::default(), REDIS_PORT, |port| format!("redis://127.0.0.1:{port}/0")),
-            Kind::Postgres => serve(Postgres::default(), 5432.into(), |port| {
+            Kind::Redis => serve(Redis::default().with_tag("7"), REDIS_PORT, |port| {
+                format!("redis://127.0.0.1:{port}/0")
+            }),
+            Kind::Postgres => serve(Postgres::default().with_tag("15-alpine"), 5432, |port| {
                 format!("postgres://postgres:postgres@127.0.0.1:{port}/postgres")
             }),
         }
     }
 
     fn serve<I: Image + 'static>(
-        image: I,
-        port: testcontainers_modules::testcontainers::core::ContainerPort,
+        image: impl SyncRunner<I> + Send + 'static,
+        port: impl Into<ContainerPort> + Send + 'static,
         address: impl FnOnce(u16) -> String + Send + 'static,
     ) -> Server {
         let (ready, is_ready) = channel();
@@ -177,6 +180,6 @@ mod containers {
             drop(container);
         });
         let address = is_ready.recv().expect("the container is up");
-        Server { address, _keep: Keep(Some((wanted, owner))) }
+        Server { address, _keep: Some(Keep(Some((wanted, owner)))) }
     }
 }

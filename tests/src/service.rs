@@ -84,7 +84,7 @@ impl Setup {
     pub async fn try_start(&self, data: &Path) -> Result<Service, Ended> {
         let mut child = self.command(data).spawn().expect("the binary can be started");
         let output = Output::default();
-        let (ready, is_ready) = watch::channel(None);
+        let (ready, mut is_ready) = watch::channel(None);
         let readers = [
             output.collect(child.stdout.take().expect("stdout is piped"), ready.clone()),
             output.collect(child.stderr.take().expect("stderr is piped"), ready),
@@ -97,21 +97,19 @@ impl Setup {
             grpc: String::new(),
             ready_line: String::new(),
         };
-        let mut is_ready_or_over = is_ready;
-        let line = tokio::time::timeout(PATIENCE, is_ready_or_over.wait_for(Option::is_some)).await;
-        match line {
-            Ok(Ok(line)) => {
+        let said = tokio::time::timeout(PATIENCE, is_ready.wait_for(Option::is_some)).await;
+        match said.expect("the service becomes ready, or ends, in time") {
+            Ok(line) => {
                 service.ready_line = line.clone().unwrap_or_default();
                 service.http = word(&service.ready_line, "http=");
                 service.grpc = word(&service.ready_line, "grpc=");
                 Ok(service)
             }
             // Both ends of its output are closed: it is over.
-            Ok(Err(_)) => {
+            Err(_closed) => {
                 let status = service.wait().await;
                 Err(Ended { status, output: service.output.text() })
             }
-            Err(_) => panic!("the service was not ready within {PATIENCE:?}"),
         }
     }
 

@@ -1,5 +1,7 @@
 //! `scripts/services.sh`: the servers that it starts answer, and it touches nothing but these.
 
+#![allow(clippy::expect_used, reason = "what cannot be done fails the test")]
+
 use event_streaming_tests::{eventually, kafka, postgres, redis, services_script};
 use std::{
     net::TcpListener,
