@@ -3,7 +3,7 @@
 #
 #   setup.sh demo     what the embedded build needs
 #   setup.sh test     that, the Kafka client's libraries, and the servers the tests run against
-#   setup.sh tools    grpcurl, by `go install`, into .services/bin
+#   setup.sh tools    grpcurl, by `go install`, into .services/bin (a part of `test`: the README is run as written)
 #   setup.sh peers    nats-server and its benchmark, by `go install`, into .services/bin
 #
 # Debian's own Redis and PostgreSQL daemons are not started by it.
@@ -42,7 +42,7 @@ want_test() {
   have mvn || want maven "fetches Kafka's jars"
   (($(java_major) >= 17)) || want openjdk-17-jre-headless "runs Kafka"
   have setsid || want util-linux "starts servers apart from the terminal"
-  have ps || want procps "finds processes"
+  have go || have_tool grpcurl || want golang-go "builds grpcurl"
 }
 
 # install: what was wanted, in one call, without starting daemons.
@@ -80,22 +80,27 @@ hold_daemons() {
   trap "$* rm -f $policy" EXIT
 }
 
+have_tool() { [[ -x $here/../.services/bin/$1 ]] || have "$1"; }
+
 # go_tool COMMAND MODULE@VERSION WHY
 go_tool() {
-  local bin=$here/../.services/bin
-  [[ ! -x $bin/$1 ]] && ! have "$1" || return 0
-  have go || die "$1 is not here ($3), and Go, which would build it, neither: install Go (https://go.dev/dl), or $1 itself, and run this again"
+  if have_tool "$1"; then return 0; fi
+  have go || die "$1 is not here ($3), and Go, which would build it, neither: install Go (https://go.dev/dl; Debian: apt-get install golang-go), or $1 itself, and run this again"
   say "installing $1 ($3)…"
-  mkdir -p "$bin"
-  GOBIN=$(cd "$bin" && pwd) go install "$2" || die "go could not install $1 (its words are above)"
+  mkdir -p "$here/../.services/bin"
+  GOBIN=$(cd "$here/../.services/bin" && pwd) go install "$2" >"$here/../.services/go.log" 2>&1 || {
+    tail -n 15 "$here/../.services/go.log" >&2
+    die "go could not install $1 (its words are above): install $1 by hand, and run this again"
+  }
 }
+
+# The newest that Debian's Go still builds.
+install_grpcurl() { go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.1 "gRPC from the command line"; }
 
 case ${1:-} in
   demo) want_demo; install_wanted ;;
-  test) want_test; install_wanted ;;
-  tools)
-    go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 "gRPC from the command line"
-    ;;
+  test) want_test; install_wanted; install_grpcurl ;;
+  tools) install_grpcurl ;;
   peers)
     go_tool nats-server github.com/nats-io/nats-server/v2@v2.15.2 "the peer of the embedded log"
     go_tool nats github.com/nats-io/natscli/nats@v0.5.1 "the peer's benchmark"
