@@ -4,7 +4,7 @@
 
 # The build without Kafka's client: quick, and all that the embedded log needs.
 EMBEDDED := --release --locked -p event-streaming-app --no-default-features
-SERVICE := target/release/event-streaming
+SERVICE := $(or $(CARGO_TARGET_DIR),target)/release/event-streaming
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

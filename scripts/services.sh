@@ -7,7 +7,7 @@
 #   services.sh down            stop all of them and remove their data
 #   services.sh down --for PID  take back what PID asked for; stop all when that was the last who asked
 #   services.sh status          what is up; exit 1 when nothing is
-#   services.sh env             the addresses of what is up, as lines of NAME=value
+#   services.sh env             the addresses of what is up, as lines of NAME=value; KAFKA_CLASSPATH has Kafka's own tools
 #   services.sh kill NODE       SIGKILL one of kafka-1, kafka-2, kafka-3, redis, postgres; its data stays
 #   services.sh start NODE      start it again on that data
 #
@@ -31,6 +31,8 @@ dir=${SERVICES_DIR:-$here/../.services}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd -P)
 cache=${SERVICES_CACHE:-$here/../.services}
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd -P)
 run=$dir/run
 leases=$dir/leases
 
@@ -134,7 +136,6 @@ kafka_lib() {
   if [[ ! -d $lib ]]; then
     have mvn || die "Maven is needed once, to fetch Kafka's jars: run scripts/setup.sh test, or install it (Debian: apt-get install maven)"
     say "fetching the jars of Kafka $version from Maven Central (about 55 MB, once)…"
-    mkdir -p "$cache"
     rm -rf "$lib.part"
     mvn -q -B -f "$here/kafka/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$lib.part" >&2 ||
       die "Maven could not fetch Kafka's jars (its words are above): check the network and try again"
@@ -444,7 +445,10 @@ status() {
 
 # env: exported addresses of what is configured.
 print_env() {
-  (($(kafka_nodes) == 0)) || echo "KAFKA_BROKERS=$(kafka_brokers)"
+  if (($(kafka_nodes) > 0)); then
+    echo "KAFKA_BROKERS=$(kafka_brokers)"
+    echo "KAFKA_CLASSPATH=$(kafka_lib)/*"
+  fi
   [[ ! -d $run/redis ]] || echo "REDIS_URL=redis://$host:$redis_port/0"
   [[ ! -d $run/postgres ]] || echo "DATABASE_URL=postgres://event_streaming@$host:$postgres_port/event_streaming"
 }

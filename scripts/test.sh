@@ -30,7 +30,7 @@ phase "building"
 cargo build --locked -p event-streaming-app
 cargo test --locked --no-run "$@"
 # The end-to-end tests run the service as it is built for its users, not as a test build.
-EVENT_STREAMING_BIN=$(pwd)/target/debug/event-streaming
+EVENT_STREAMING_BIN=$(realpath "${CARGO_TARGET_DIR:-target}")/debug/event-streaming
 export EVENT_STREAMING_BIN
 
 if ((${#services[@]} > 0)); then

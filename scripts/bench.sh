@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The benches, in release builds, beside raw clients on a real Kafka of one node.
+#
+#   bench.sh [--peers] [ARGUMENTS]...    ARGUMENTS go to the bench program; so does --peers
+#
+# Where KAFKA_BROKERS is given, that Kafka is used and none is started.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/lib.sh
+source "$here/lib.sh"
+cd "$here/.."
+
+scripts/setup.sh test
+
+say "building the service and the benches (release)…"
+cargo build --release --locked -p event-streaming-app -p event-streaming-bench
+
+if [[ -z ${KAFKA_BROKERS:-} ]]; then
+  trap 'scripts/services.sh down --for $$' EXIT
+  trap 'exit 130' INT TERM
+  SERVICES_KAFKA_HEAP=${SERVICES_KAFKA_HEAP:-1g} scripts/services.sh up --for $$ kafka
+fi
+# Its address, and the jars that Kafka's own ProducerPerformance is in.
+while IFS='=' read -r name value; do
+  [[ -n ${!name:-} ]] || export "$name=$value"
+done < <(scripts/services.sh env)
+
+PATH=$here/../.services/bin:$PATH "${CARGO_TARGET_DIR:-target}/release/event-streaming-bench" "$@"
