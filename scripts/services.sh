@@ -48,13 +48,25 @@ usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 # --- processes ---------------------------------------------------------------------------------
 
+# ended PID: is it gone, or a zombie that nobody has reaped yet?
+ended() {
+  local state
+  state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) || return 0
+  [[ -z $state || $state == [ZX] ]]
+}
+
 # alive NODE: is the process of the pid file there, and is it the one that we started?
 alive() {
-  local pid mark
+  local pid mark line tries=0
   { pid=$(<"$run/$1/pid") && mark=$(<"$run/$1/mark"); } 2>/dev/null || return 1
   [[ $pid =~ ^[0-9]+$ ]] || return 1
-  # A zombie has an empty command line, so it counts as gone.
-  tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "$mark"
+  until line=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline") && [[ -n $line ]]; do
+    # In the moment of an exec it has none. A thread of the kernel, which the number may have gone to,
+    # never has one.
+    if ended "$pid" || ((++tries > 100)); then return 1; fi
+    sleep 0.01
+  done
+  grep -qxF -- "$mark" <<<"$line"
 }
 
 # spawn NODE MARK COMMAND...: start it in a session of its own, so that Ctrl-C at a terminal is ours
@@ -65,6 +77,8 @@ spawn() {
   printf '%s\n' "$mark" >"$run/$node/mark"
   setsid "$@" >>"$run/$node/log" 2>&1 </dev/null 9>&- &
   printf '%s\n' "$!" >"$run/$node/pid"
+  # Until it has become that command it is a copy of this script, which `alive` does not know.
+  until alive "$node" || ended "$!"; do sleep 0.01; done
 }
 
 # await NODE SECONDS CHECK...: until the check holds; dies with the log's end when the process does.
@@ -72,11 +86,7 @@ await() {
   local node=$1 deadline=$((SECONDS + $2))
   shift 2
   until "$@"; do
-    if ! alive "$node"; then
-      # Between fork and exec the command line is still ours: look once more before saying so.
-      sleep 0.2
-      alive "$node" || fail "$node" "ended while starting"
-    fi
+    alive "$node" || fail "$node" "ended while starting"
     ((SECONDS < deadline)) || fail "$node" "was not ready in time"
     sleep 0.1
   done
