@@ -384,7 +384,7 @@ up() {
   local fresh=0
   [[ -d $run ]] || fresh=1
   mkdir -p "$run" "$leases"
-  if [[ -n $owner ]]; then touch "$leases/$owner"; else touch "$dir/manual"; fi
+  [[ -z $owner ]] || touch "$leases/$owner"
   # A start that fails leaves nothing of its own behind, but what had been up stays.
   before=$(node_list)
   trap abandon EXIT
@@ -397,6 +397,7 @@ up() {
     esac
   done
   trap - EXIT
+  [[ -n $owner ]] || touch "$dir/manual"
   if [[ -n $owner && ! -e $dir/manual ]] && ((fresh)); then
     setsid "${BASH_SOURCE[0]}" watch >/dev/null 2>&1 </dev/null 9>&- &
   fi
