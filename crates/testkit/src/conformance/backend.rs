@@ -11,7 +11,7 @@ use std::{any::Any, collections::BTreeMap, fmt, future::Future, sync::Arc, time:
 
 /// How long a test waits for something that must come. Nothing takes so long where all is well; it keeps a
 /// failing test from waiting for ever.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 type Reopen = Box<dyn FnOnce() -> BoxFuture<'static, Backend> + Send + Sync>;
 type MakeGap = Box<dyn Fn(TopicPartition) -> BoxFuture<'static, ()> + Send + Sync>;
