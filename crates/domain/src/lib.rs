@@ -1,0 +1,19 @@
+//! What the event streaming service does: publish, browse, deliver, and the topics and subscriptions
+//! they need. Pure use cases that talk to backends through port traits alone.
+//!
+//! This crate must never name a backend, HTTP or gRPC, read the wall clock (time comes from
+//! [`ports::Clock`]) or the environment.
+
+pub mod browse;
+pub mod delivery;
+pub mod error;
+pub mod event;
+pub mod limits;
+pub mod partition;
+pub mod publish;
+pub mod subscriptions;
+pub mod topics;
+
+pub use error::{Error, ErrorCode, FieldError, Result};
+pub use event::Event;
+pub use limits::Limits;
