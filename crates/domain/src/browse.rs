@@ -7,8 +7,8 @@ use crate::{
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use ports::{
-    Clock, ErrorKind, EventLog, Fetched, LogReader, Monotonic, Offset, PartitionId, PortError, Position, ReadLimits,
-    StoredRecord, TopicName, TopicPartition,
+    Clock, ErrorKind, EventLog, Fetched, LogReader, Monotonic, Offset, PartitionId, PortError, Position,
+    ReadLimits, StoredRecord, TopicName, TopicPartition,
 };
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -32,7 +32,8 @@ impl fmt::Display for Cursor {
 impl FromStr for Cursor {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::invalid("cursor", "must look like `0:220,1:17`, one `partition:offset` a partition");
+        let wrong =
+            || Error::invalid("cursor", "must look like `0:220,1:17`, one `partition:offset` a partition");
         let mut places = BTreeMap::new();
         for place in text.split(',') {
             let (partition, offset) = place.split_once(':').ok_or_else(wrong)?;
@@ -121,18 +122,22 @@ impl Browser {
             None => 100,
             Some(limit) if (1..=most).contains(&limit) => limit as usize,
             Some(limit) => {
-                return Err(Error::invalid("limit", format!("must lie between 1 and {most} (given: {limit})")));
+                return Err(Error::invalid(
+                    "limit",
+                    format!("must lie between 1 and {most} (given: {limit})"),
+                ));
             }
         };
         let ends: BTreeMap<PartitionId, Offset> = self.ends(&topic, &start).await?;
         let mut next = self.resolve(&topic, start, &ends, true).await?;
         let deadline = self.clock.monotonic() + PAGE_WAIT;
         let share = (self.limits.response_bytes_max / ends.len().max(1)).max(64 << 10);
-        let reads = next.iter().filter(|(partition, from)| **from < ends[partition]).map(|(partition, from)| {
-            let place = TopicPartition::new(topic.clone(), *partition);
-            let end = ends[partition];
-            self.read_range(place, *from, end, limit, share, deadline)
-        });
+        let reads =
+            next.iter().filter(|(partition, from)| **from < ends[partition]).map(|(partition, from)| {
+                let place = TopicPartition::new(topic.clone(), *partition);
+                let end = ends[partition];
+                self.read_range(place, *from, end, limit, share, deadline)
+            });
         let mut found: Vec<Vec<StoredRecord>> = Vec::new();
         let mut owners = Vec::new();
         for read in futures::future::join_all(reads).await {
@@ -157,7 +162,8 @@ impl Browser {
         let reads = FuturesUnordered::new();
         for (partition, from) in &next {
             let place = TopicPartition::new(topic.clone(), *partition);
-            let reader = self.log.open(&place, *from).await.map_err(|error| self.read_error(&topic, &error))?;
+            let reader =
+                self.log.open(&place, *from).await.map_err(|error| self.read_error(&topic, &error))?;
             reads.push(tail_read(*partition, *from, reader));
         }
         Ok(Tail { topic, log: self.log.clone(), clock: self.clock.clone(), next: Cursor(next), reads })
@@ -192,7 +198,8 @@ impl Browser {
         let at = |position| ends.keys().map(|partition| (*partition, position)).collect::<Vec<_>>();
         let locate = async |position| -> Result<BTreeMap<PartitionId, Offset>> {
             let at = at(position);
-            let offsets = self.log.locate(topic, &at).await.map_err(|error| self.read_error(topic, &error))?;
+            let offsets =
+                self.log.locate(topic, &at).await.map_err(|error| self.read_error(topic, &error))?;
             Ok(at.into_iter().map(|(partition, _)| partition).zip(offsets).collect())
         };
         match start {
@@ -214,7 +221,10 @@ impl Browser {
                 let mut places = locate(Position::Earliest).await?;
                 for (partition, offset) in cursor.0 {
                     let Some(place) = places.get_mut(&partition) else {
-                        return Err(Error::invalid("cursor", format!("names partition {partition}, which is not there")));
+                        return Err(Error::invalid(
+                            "cursor",
+                            format!("names partition {partition}, which is not there"),
+                        ));
                     };
                     // A cursor from before a topic was made anew may lie beyond its end.
                     *place = offset.max(*place).min(ends[&partition]);
@@ -233,7 +243,8 @@ impl Browser {
         bytes_max: usize,
         deadline: Monotonic,
     ) -> Result<(PartitionId, Vec<StoredRecord>, Offset)> {
-        let mut reader = self.log.open(&place, from).await.map_err(|error| self.read_error(&place.topic, &error))?;
+        let mut reader =
+            self.log.open(&place, from).await.map_err(|error| self.read_error(&place.topic, &error))?;
         let mut records: Vec<StoredRecord> = Vec::new();
         let mut next = from;
         let mut bytes = 0;
@@ -242,8 +253,11 @@ impl Browser {
             if left.is_zero() {
                 break;
             }
-            let limits =
-                ReadLimits { records_max: limit - records.len(), bytes_max: bytes_max - bytes, wait_max: left };
+            let limits = ReadLimits {
+                records_max: limit - records.len(),
+                bytes_max: bytes_max - bytes,
+                wait_max: left,
+            };
             match reader.next(limits).await {
                 Ok(fetched) => {
                     next = fetched.next;
@@ -267,8 +281,11 @@ impl Browser {
 
     async fn earliest(&self, place: &TopicPartition) -> Result<Offset> {
         let at = [(place.partition, Position::Earliest)];
-        let offsets =
-            self.log.locate(&place.topic, &at).await.map_err(|error| self.read_error(&place.topic, &error))?;
+        let offsets = self
+            .log
+            .locate(&place.topic, &at)
+            .await
+            .map_err(|error| self.read_error(&place.topic, &error))?;
         Ok(offsets.first().copied().unwrap_or_default())
     }
 
@@ -389,7 +406,10 @@ impl Tail {
                     self.reads.push(tail_read(partition, to, reader));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(Error::new(ErrorCode::TopicNotFound, format!("topic `{}` is gone", self.topic)));
+                    return Err(Error::new(
+                        ErrorCode::TopicNotFound,
+                        format!("topic `{}` is gone", self.topic),
+                    ));
                 }
                 Err(error) if error.is_safe_to_retry() => {
                     let clock = self.clock.clone();

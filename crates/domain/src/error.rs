@@ -156,8 +156,11 @@ impl Error {
     /// An [`ErrorCode::NotSupported`] for a field that is known and not built yet.
     pub fn not_built(field: impl Into<String>) -> Self {
         let field = field.into();
-        Self::new(ErrorCode::NotSupported, format!("`{field}` is not supported by this version; leave it out"))
-            .with_field(field, "is not supported by this version")
+        Self::new(
+            ErrorCode::NotSupported,
+            format!("`{field}` is not supported by this version; leave it out"),
+        )
+        .with_field(field, "is not supported by this version")
     }
 
     /// The error for a topic that is not there.

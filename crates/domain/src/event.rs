@@ -324,8 +324,22 @@ fn is_extension_name(name: &str) -> bool {
 
 /// The names that CloudEvents or the event's own fields use.
 const TAKEN: [&str; 17] = [
-    "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data",
-    "partitionkey", "tenantid", "userid", "correlationid", "causationid", "traceparent", "tracestate",
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "data",
+    "partitionkey",
+    "tenantid",
+    "userid",
+    "correlationid",
+    "causationid",
+    "traceparent",
+    "tracestate",
     "idempotencykey",
 ];
 
@@ -414,17 +428,13 @@ mod tests {
         assert_eq!(refused(Event { source: text("a\nb"), ..Event::default() }), "source");
         assert_eq!(refused(Event { subject: text(&"x".repeat(5000)), ..Event::default() }), "subject");
         assert_eq!(refused(Event { time: Some(Timestamp(-1)), ..Event::default() }), "time");
-        let header = |name: &str| Event {
-            headers: vec![Header::new(name, Bytes::new())],
-            ..Event::default()
-        };
+        let header =
+            |name: &str| Event { headers: vec![Header::new(name, Bytes::new())], ..Event::default() };
         assert_eq!(refused(header("ce_id")), "headers.ce_id");
         assert_eq!(refused(header("es_x")), "headers.es_x");
         assert_eq!(refused(header("content-type")), "headers.content-type");
-        let extension = |name: &str| Event {
-            extensions: vec![(name.into(), "v".into())],
-            ..Event::default()
-        };
+        let extension =
+            |name: &str| Event { extensions: vec![(name.into(), "v".into())], ..Event::default() };
         assert_eq!(refused(extension("Region")), "extensions.Region");
         assert_eq!(refused(extension("tenantid")), "extensions.tenantid");
     }

@@ -49,7 +49,8 @@ impl Partitioner {
     /// The partition for `event` among `partitions`, which is at least 1. Does not look at the
     /// partition that the event may name.
     pub fn choose(&self, event: &Event, partitions: u32) -> PartitionId {
-        let of_text = |text: &Option<bytestring::ByteString>| text.as_ref().map(|t| by_hash(t.as_bytes(), partitions));
+        let of_text =
+            |text: &Option<bytestring::ByteString>| text.as_ref().map(|t| by_hash(t.as_bytes(), partitions));
         let chosen = match &self.strategy {
             PartitionStrategy::Key => None,
             PartitionStrategy::Tenant => of_text(&event.tenant_id),
@@ -61,9 +62,11 @@ impl Partitioner {
                 .find(|header| *header.name == **name)
                 .and_then(|header| header.value.as_ref())
                 .map(|value| by_hash(value, partitions)),
-            PartitionStrategy::Field(pointer) => {
-                event.data.as_ref().and_then(|data| field(data, pointer)).map(|value| by_hash(&value, partitions))
-            }
+            PartitionStrategy::Field(pointer) => event
+                .data
+                .as_ref()
+                .and_then(|data| field(data, pointer))
+                .map(|value| by_hash(&value, partitions)),
             PartitionStrategy::RoundRobin => {
                 Some((self.turns.fetch_add(1, Ordering::Relaxed) % u64::from(partitions)) as u32)
             }
@@ -137,7 +140,10 @@ mod tests {
             let expected = case["murmur2"].as_i64().unwrap() as i32;
             assert_eq!(murmur2(&key) as i32, expected, "{case}");
             for (partitions, partition) in case["partition"].as_object().unwrap() {
-                assert_eq!(u64::from(by_hash(&key, partitions.parse().unwrap())), partition.as_u64().unwrap());
+                assert_eq!(
+                    u64::from(by_hash(&key, partitions.parse().unwrap())),
+                    partition.as_u64().unwrap()
+                );
             }
         }
     }

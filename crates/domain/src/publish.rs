@@ -18,8 +18,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use parking_lot::RwLock;
 use ports::{
-    AppendRequest, Appended, Clock, Effect, ErrorKind, EventLog, LateReports, Offset, PartitionId, PortError, Record,
-    Timestamp, TopicName,
+    AppendRequest, Appended, Clock, Effect, ErrorKind, EventLog, LateReports, Offset, PartitionId, PortError,
+    Record, Timestamp, TopicName,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -263,7 +263,9 @@ impl Publisher {
         }
         let results: Vec<_> = results
             .into_iter()
-            .map(|result| result.unwrap_or_else(|| Err(Error::new(ErrorCode::Internal, "the log gave no outcome"))))
+            .map(|result| {
+                result.unwrap_or_else(|| Err(Error::new(ErrorCode::Internal, "the log gave no outcome")))
+            })
             .collect();
         nothing_accepted(&results).map_or(Ok(results), Err)
     }
@@ -355,14 +357,17 @@ impl Publisher {
     }
 
     fn route(&self, event: &Event) -> Result<TopicName> {
-        self.config.routes.iter().find(|route| route.when.takes(event)).map(|route| route.topic.clone()).ok_or_else(
-            || {
+        self.config
+            .routes
+            .iter()
+            .find(|route| route.when.takes(event))
+            .map(|route| route.topic.clone())
+            .ok_or_else(|| {
                 Error::invalid(
                     "type",
                     "is taken by none of the routing rules; publish to a topic by name, or add a rule",
                 )
-            },
-        )
+            })
     }
 
     async fn lane(&self, topic: &TopicName, context: &PublishContext, capacity: usize) -> Result<Lane> {
@@ -411,9 +416,14 @@ impl Publisher {
         let mut outcomes = answer.outcomes.into_iter();
         for ((index, id), partition) in lane.items.drain(..).zip(partitions) {
             results[index] = Some(match outcomes.next() {
-                Some(Ok(Appended { offset, timestamp })) => {
-                    Ok(Receipt { id, topic: lane.topic.clone(), partition, offset, timestamp, duplicate: false })
-                }
+                Some(Ok(Appended { offset, timestamp })) => Ok(Receipt {
+                    id,
+                    topic: lane.topic.clone(),
+                    partition,
+                    offset,
+                    timestamp,
+                    duplicate: false,
+                }),
                 Some(Err(error)) => Err(self.append_error(&lane.topic, &error)),
                 None => Err(Error::new(ErrorCode::Internal, "the log gave no outcome for this event")),
             });

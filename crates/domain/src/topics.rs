@@ -6,8 +6,8 @@ use crate::{
 };
 use parking_lot::RwLock;
 use ports::{
-    Clock, ClusterInfo, ErrorKind, Monotonic, Offset, PartitionId, PortError, Timestamp, TopicAdmin, TopicInfo,
-    TopicName, TopicSpec, TopicSummary,
+    Clock, ClusterInfo, ErrorKind, Monotonic, Offset, PartitionId, PortError, Timestamp, TopicAdmin,
+    TopicInfo, TopicName, TopicSpec, TopicSummary,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -122,7 +122,9 @@ impl Topics {
         let spec = TopicSpec { name: name.clone(), partitions, replication_factor, config: new.config };
         let keys: Vec<String> = spec.config.keys().cloned().collect();
         self.admin.create(spec).await.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => Error::new(ErrorCode::AlreadyExists, format!("topic `{name}` exists already")),
+            ErrorKind::AlreadyExists => {
+                Error::new(ErrorCode::AlreadyExists, format!("topic `{name}` exists already"))
+            }
             _ => admin_error(&error, &keys),
         })?;
         self.forget(&name);
@@ -283,7 +285,9 @@ fn in_range(field: &str, given: i64, least: i64, most: i64) -> Result<i64> {
 
 fn check_config_names<'a>(names: impl Iterator<Item = &'a String>) -> Result<()> {
     for name in names {
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+        if name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        {
             let shown: String = name.chars().take(80).collect();
             return Err(Error::invalid(
                 format!("config.{shown}"),
@@ -316,7 +320,10 @@ fn purge_offset(info: &TopicInfo, partition: &str, offset: i64) -> Result<(Parti
         .ok()
         .and_then(|number| info.partitions.iter().find(|p| p.partition == number))
         .ok_or_else(|| {
-            Error::invalid(field(), format!("is not a partition of the topic; it has 0 to {}", info.partitions.len() - 1))
+            Error::invalid(
+                field(),
+                format!("is not a partition of the topic; it has 0 to {}", info.partitions.len() - 1),
+            )
         })?;
     if offset < 0 || offset as u64 > found.latest {
         return Err(Error::invalid(
