@@ -186,8 +186,8 @@ impl Member {
             ledger.members += 1;
             ledger.members
         };
-        let body = Body { number, publish, ledger, on_revoke, last: None };
-        let task = tokio::spawn(body.run(membership, leaving));
+        let body = Body { number, publish, ledger, on_revoke, last: None, membership: Some(membership) };
+        let task = tokio::spawn(body.run(leaving));
         Self { owned, leave: Some(leave), task }
     }
 
@@ -241,16 +241,24 @@ struct Body {
     ledger: Arc<Mutex<Ledger>>,
     on_revoke: OnRevoke,
     last: Option<Generation>,
+    /// Dropped after the ledger is told.
+    membership: Option<Box<dyn Membership>>,
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.forget(|_| true);
+    }
 }
 
 impl Body {
-    async fn run(mut self, mut membership: Box<dyn Membership>, mut leaving: oneshot::Receiver<()>) {
-        loop {
+    async fn run(mut self, mut leaving: oneshot::Receiver<()>) {
+        while let Some(membership) = &mut self.membership {
             let event = tokio::select! {
                 event = membership.next() => event,
                 left = &mut leaving => {
                     self.forget(|_| true);
-                    if left.is_ok() {
+                    if let (Ok(()), Some(membership)) = (left, self.membership.take()) {
                         let left = tokio::time::timeout(PATIENCE, membership.leave()).await;
                         if !matches!(left, Ok(Ok(()))) {
                             self.ledger.lock().wrong.push(format!("leaving failed: {left:?}"));
@@ -279,7 +287,6 @@ impl Body {
                         .lock()
                         .wrong
                         .push(format!("the membership of {} ended: {error}", self.number));
-                    self.forget(|_| true);
                     return;
                 }
             }
