@@ -4,9 +4,9 @@
 use super::{DiskLog, Inner, fault::Fault, locate, reader::DiskReader, topic::Topic};
 use async_trait::async_trait;
 use ports::{
-    AppendRequest, AppendResult, Capabilities, ClusterInfo, ErrorKind, EventLog, LogReader, Offset, PartitionId,
-    PartitionInfo, PortError, Position, Result, TopicAdmin, TopicInfo, TopicName, TopicPartition, TopicSpec,
-    TopicSummary,
+    AppendRequest, AppendResult, Capabilities, ClusterInfo, ErrorKind, EventLog, LogReader, Offset,
+    PartitionId, PartitionInfo, PortError, Position, Result, TopicAdmin, TopicInfo, TopicName,
+    TopicPartition, TopicSpec, TopicSummary,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -127,7 +127,8 @@ impl TopicAdmin for DiskLog {
 
     async fn add_partitions(&self, topic: &TopicName, total: u32) -> Result<()> {
         let topic = topic.clone();
-        self.blocking("topic_admin.add_partitions", move |log| log.catalog.add_partitions(&topic, total)).await
+        self.blocking("topic_admin.add_partitions", move |log| log.catalog.add_partitions(&topic, total))
+            .await
     }
 
     async fn trim(&self, topic: &TopicName, before: &[(PartitionId, Offset)]) -> Result<Vec<Offset>> {

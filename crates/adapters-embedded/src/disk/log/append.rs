@@ -10,7 +10,8 @@ use super::{
     topic::Topic,
 };
 use ports::{
-    AppendRequest, AppendResult, Appended, ErrorKind, Monotonic, PartitionId, PortError, Record, Result, Timestamp,
+    AppendRequest, AppendResult, Appended, ErrorKind, Monotonic, PartitionId, PortError, Record, Result,
+    Timestamp,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
@@ -73,7 +74,11 @@ impl Plan {
                         let draft = &mut plan.shares[*share];
                         draft.bytes += encoded_max(record);
                         draft.count += 1;
-                        Slot::Taken(Taken { share: *share, nth: draft.count - 1, timestamp: record.timestamp })
+                        Slot::Taken(Taken {
+                            share: *share,
+                            nth: draft.count - 1,
+                            timestamp: record.timestamp,
+                        })
                     }
                 }
             };

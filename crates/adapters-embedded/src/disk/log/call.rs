@@ -3,8 +3,8 @@
 use super::{fault::Fault, frame::Frame};
 use parking_lot::Mutex;
 use ports::{ErrorKind, Offset};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// What became of a share: the offset of its first record.
 pub(crate) type ShareResult = Result<Offset, Fault>;
@@ -49,13 +49,17 @@ pub(crate) struct Ticket {
 impl Call {
     /// A call of so many shares that holds `room` until all have reported, one ticket for each, and what
     /// resolves then.
-    pub(crate) fn new(shares: usize, room: OwnedSemaphorePermit) -> (Arc<Self>, Vec<Ticket>, oneshot::Receiver<()>) {
+    pub(crate) fn new(
+        shares: usize,
+        room: OwnedSemaphorePermit,
+    ) -> (Arc<Self>, Vec<Ticket>, oneshot::Receiver<()>) {
         let (finished, wait) = oneshot::channel();
         let mut results = Vec::new();
         results.resize_with(shares, || None);
         let state = State { results, open: shares, finished: Some(finished), room: Some(room) };
         let call = Arc::new(Self(Mutex::new(state)));
-        let tickets = (0..shares).map(|share| Ticket { call: call.clone(), share, reported: false }).collect();
+        let tickets =
+            (0..shares).map(|share| Ticket { call: call.clone(), share, reported: false }).collect();
         (call, tickets, wait)
     }
 
@@ -93,7 +97,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.reported {
-            let fault = Fault::new(ErrorKind::Unavailable, "the log ended before it reported on these records");
+            let fault =
+                Fault::new(ErrorKind::Unavailable, "the log ended before it reported on these records");
             self.settle(Err(fault.effect_unknown()));
         }
     }

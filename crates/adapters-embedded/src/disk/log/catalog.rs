@@ -48,7 +48,11 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     /// Reads `data_dir`, which exists, and recovers what a crash left.
-    pub(crate) fn open(around: Arc<Surroundings>, data_dir: &Path, limits: DiskLimits) -> Result<Self, Fault> {
+    pub(crate) fn open(
+        around: Arc<Surroundings>,
+        data_dir: &Path,
+        limits: DiskLimits,
+    ) -> Result<Self, Fault> {
         let fs = around.fs.clone();
         let cluster_id = cluster_id(&*fs, data_dir)?;
         let dir = data_dir.join(TOPICS_DIR);
@@ -149,7 +153,11 @@ impl Catalog {
         Ok(partitions)
     }
 
-    pub(crate) fn alter(&self, name: &TopicName, changes: &BTreeMap<String, Option<String>>) -> Result<(), Fault> {
+    pub(crate) fn alter(
+        &self,
+        name: &TopicName,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), Fault> {
         let _changing = self.changing.lock();
         let topic = self.usable(name)?;
         let mut explicit = topic.explicit.lock().clone();
@@ -277,7 +285,12 @@ fn cluster_id(fs: &dyn FileSystem, data_dir: &Path) -> Result<String, Fault> {
 
 /// Opens the topic of a directory. One that cannot be used is kept as such, so that what asks for it is
 /// told; of one that does not even give its name there is only the log line.
-fn open_topic(around: &Arc<Surroundings>, dir: PathBuf, id: String, limits: DiskLimits) -> Option<Arc<Topic>> {
+fn open_topic(
+    around: &Arc<Surroundings>,
+    dir: PathBuf,
+    id: String,
+    limits: DiskLimits,
+) -> Option<Arc<Topic>> {
     let read = TopicMeta::read(&*around.fs, &dir).and_then(|meta| {
         let damaged = |fault| meta::Damaged { fault, fields: Fields::new().add("name", &meta.name) };
         let settings = Settings::parse(&meta.explicit, limits.frame_bytes_max).map_err(damaged)?;
@@ -294,9 +307,8 @@ fn open_topic(around: &Arc<Surroundings>, dir: PathBuf, id: String, limits: Disk
         }
     };
     let settings = Arc::new(RwLock::new(settings));
-    let open = |number| {
-        open_partition(around, TopicPartition::new(meta.name.clone(), number), &dir, &settings)
-    };
+    let open =
+        |number| open_partition(around, TopicPartition::new(meta.name.clone(), number), &dir, &settings);
     let partitions = in_parallel(meta.partitions, open);
     Some(Arc::new(Topic::new(meta, dir, settings, partitions)))
 }

@@ -79,6 +79,8 @@ impl Committers {
 pub(crate) fn no_room(queue_bytes_max: usize) -> Fault {
     Fault::new(
         ErrorKind::Throttled,
-        format!("{queue_bytes_max} bytes wait to be written already and none went in time; send less or wait longer"),
+        format!(
+            "{queue_bytes_max} bytes wait to be written already and none went in time; send less or wait longer"
+        ),
     )
 }

@@ -92,9 +92,13 @@ fn make_durably(dir: &Path) -> std::io::Result<()> {
 }
 
 fn failed(path: &Path, doing: &str, error: std::io::Error) -> PortError {
-    PortError::new(ErrorKind::Unavailable, OPERATION, format!("could not {doing} {}: {error}", path.display()))
-        .with_retry(Retry::Permanent)
-        .with_source(error)
+    PortError::new(
+        ErrorKind::Unavailable,
+        OPERATION,
+        format!("could not {doing} {}: {error}", path.display()),
+    )
+    .with_retry(Retry::Permanent)
+    .with_source(error)
 }
 
 #[cfg(test)]

@@ -92,7 +92,9 @@ impl Header {
         }
         let version = bytes[8];
         if version > VERSION {
-            return Err(NoFrame::Newer(format!("format version {version}, this program reads up to {VERSION}")));
+            return Err(NoFrame::Newer(format!(
+                "format version {version}, this program reads up to {VERSION}"
+            )));
         }
         let flags = u16::from_le_bytes([bytes[10], bytes[11]]);
         if flags & !FLAGS_IGNORABLE != 0 {

@@ -130,7 +130,8 @@ impl Partition {
         recovered: Recovered,
     ) -> Self {
         let Recovered { start, segments, index } = recovered;
-        let last = segments.last().map_or_else(|| Arc::new(Segment::new(&dir, start)), |held| held.segment.clone());
+        let last =
+            segments.last().map_or_else(|| Arc::new(Segment::new(&dir, start)), |held| held.segment.clone());
         let end = index.summary.end;
         Self {
             name,
@@ -139,7 +140,14 @@ impl Partition {
             settings,
             queue: Mutex::default(),
             writer: Mutex::new(Writer::new(last, index.summary.len, end)),
-            view: Mutex::new(View { start, segments, index, tail: VecDeque::new(), tail_bytes: 0, closed: false }),
+            view: Mutex::new(View {
+                start,
+                segments,
+                index,
+                tail: VecDeque::new(),
+                tail_bytes: 0,
+                closed: false,
+            }),
             progress: watch::Sender::new(Progress { end, closed: false }),
         }
     }
@@ -194,7 +202,11 @@ impl Partition {
         let behind = view.segments.partition_point(|held| held.segment.base <= offset);
         let Some(held) = behind.checked_sub(1).and_then(|at| view.segments.get(at)) else {
             let missing = Segment::new(&self.dir, view.start);
-            return Err(Fault::corrupt(&missing.path, 0, &format!("the segment that holds offset {offset} is missing")));
+            return Err(Fault::corrupt(
+                &missing.path,
+                0,
+                &format!("the segment that holds offset {offset} is missing"),
+            ));
         };
         let (segment, len) = (held.segment.clone(), held.len);
         Ok(match view.segments.get(behind) {

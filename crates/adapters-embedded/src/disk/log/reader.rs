@@ -54,7 +54,8 @@ impl DiskReader {
         if (start..=end).contains(&self.offset) {
             return Ok(end);
         }
-        let fault = format!("offset {} of {name} is not in the log, which holds {start} to {end}", self.offset);
+        let fault =
+            format!("offset {} of {name} is not in the log, which holds {start} to {end}", self.offset);
         self.forget();
         Err(Fault::new(ErrorKind::OutOfRange, fault))
     }
@@ -65,7 +66,10 @@ impl DiskReader {
         let mut bytes = 0;
         let malformed = |offset: Offset| {
             let name = &self.partition.name;
-            Fault::new(ErrorKind::Corrupt, format!("the record at offset {offset} of {name} cannot be decoded"))
+            Fault::new(
+                ErrorKind::Corrupt,
+                format!("the record at offset {offset} of {name} cannot be decoded"),
+            )
         };
         let mut offset = self.offset;
         while taken.len() < limits.records_max.max(1) {
@@ -125,7 +129,9 @@ impl DiskReader {
         let reading = tokio::task::spawn_blocking(move || read(&partition, &place, offset, source, read_len));
         let (ready, source) = match reading.await {
             Ok(read) => read?,
-            Err(error) => return Err(Fault::new(ErrorKind::Unavailable, format!("the read was given up: {error}"))),
+            Err(error) => {
+                return Err(Fault::new(ErrorKind::Unavailable, format!("the read was given up: {error}")));
+            }
         };
         (self.ready, self.source) = (ready, Some(source));
         Ok(())
@@ -140,9 +146,8 @@ fn read(
     source: Option<Source>,
     read_len: usize,
 ) -> Result<(VecDeque<Records>, Source), Fault> {
-    let fits = |source: &Source| {
-        Arc::ptr_eq(&source.segment, &place.segment) && source.scanner.expected() <= offset
-    };
+    let fits =
+        |source: &Source| Arc::ptr_eq(&source.segment, &place.segment) && source.scanner.expected() <= offset;
     let mut source = match source.filter(fits) {
         Some(source) => source,
         None => begin(partition, place, offset)?,
@@ -212,9 +217,10 @@ pub(super) fn open(partition: &Partition, segment: &Segment) -> Result<Arc<dyn F
     segment.open(&*partition.around.fs).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => match partition.bounds() {
             Err(closed) => closed.fault(&partition.name),
-            Ok((start, _)) if start > segment.base => {
-                Fault::new(ErrorKind::OutOfRange, format!("{} now begins with offset {start}", partition.name))
-            }
+            Ok((start, _)) if start > segment.base => Fault::new(
+                ErrorKind::OutOfRange,
+                format!("{} now begins with offset {start}", partition.name),
+            ),
             Ok(_) => Fault::corrupt(&segment.path, 0, "the file is missing"),
         },
         _ => Fault::io("open", &segment.path, &error),

@@ -46,7 +46,9 @@ pub(crate) fn write_start(fs: &dyn FileSystem, dir: &Path, start: Offset) -> Res
 
 fn read_start(fs: &dyn FileSystem, dir: &Path) -> Result<Offset, Fault> {
     let path = dir.join(START_FILE);
-    let Some(fields) = meta::read(fs, &path, START_KIND).map_err(|damaged| damaged.fault)? else { return Ok(0) };
+    let Some(fields) = meta::read(fs, &path, START_KIND).map_err(|damaged| damaged.fault)? else {
+        return Ok(0);
+    };
     let offset = fields.get("offset").and_then(|offset| offset.parse().ok());
     offset.ok_or_else(|| Fault::corrupt(&path, 0, "it names no offset"))
 }

@@ -5,6 +5,7 @@ use super::{
     file::{File, FileSystem},
     frame::{HEADER_LEN, HEADER_LEN_MAX, Header, NoFrame, Records},
     index::{Index, Summary},
+    meta::TEMPORARY_EXTENSION,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -72,11 +73,22 @@ impl Segment {
         Ok(file)
     }
 
+    /// Puts another file, empty, in place of the file. At no time is there none.
+    pub(crate) fn replace(&self, fs: &dyn FileSystem) -> io::Result<Arc<dyn File>> {
+        let temporary = self.path.with_extension(TEMPORARY_EXTENSION);
+        let mut shared = self.file.lock();
+        let file = fs.create(&temporary)?;
+        fs.rename(&temporary, &self.path)?;
+        *shared = Arc::downgrade(&file);
+        Ok(file)
+    }
+
     /// Keeps the index of a segment that has just been sealed. A failure is no harm: an index is rebuilt.
     pub(crate) fn seal(&self, fs: &dyn FileSystem, index: &Index) {
         let _ = self.summary.set(index.summary);
         let path = self.index_path();
-        let written = fs.create(&path).and_then(|file| file.write_at(0, &mut [io::IoSlice::new(&index.encode())]));
+        let written =
+            fs.create(&path).and_then(|file| file.write_at(0, &mut [io::IoSlice::new(&index.encode())]));
         if let Err(error) = written {
             tracing::warn!(path = %path.display(), %error, "could not write an index, it will be rebuilt when needed");
         }
@@ -99,9 +111,16 @@ impl Segment {
     /// The index of a sealed segment that ends before `end`: from its file, or from its frames.
     ///
     /// Behind damage the frames cannot be found without the file; the index then ends there.
-    pub(crate) fn index(&self, fs: &dyn FileSystem, file: &Arc<dyn File>, end: Offset) -> Result<Index, Fault> {
+    pub(crate) fn index(
+        &self,
+        fs: &dyn FileSystem,
+        file: &Arc<dyn File>,
+        end: Offset,
+    ) -> Result<Index, Fault> {
         let len = file.len().map_err(|error| Fault::io("read", &self.path, &error))?;
-        if let Some(index) = self.load_index(fs).filter(|index| index.summary.len == len && index.summary.end == end) {
+        if let Some(index) =
+            self.load_index(fs).filter(|index| index.summary.len == len && index.summary.end == end)
+        {
             let _ = self.summary.set(index.summary);
             return Ok(index);
         }
@@ -150,7 +169,10 @@ impl Segment {
 pub(crate) fn newer(path: &Path, position: u64, what: &str) -> Fault {
     Fault::new(
         ErrorKind::Corrupt,
-        format!("{} holds at byte {position} a frame of {what}; use the program that wrote it", path.display()),
+        format!(
+            "{} holds at byte {position} a frame of {what}; use the program that wrote it",
+            path.display()
+        ),
     )
 }
 

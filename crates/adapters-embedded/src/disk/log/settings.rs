@@ -48,9 +48,13 @@ impl Settings {
                 MAX_MESSAGE_BYTES => {
                     settings.max_message_bytes = number(key, value, 1, message_bytes_max as i64)? as usize;
                 }
-                RETENTION_BYTES => settings.retention_bytes = limit(number(key, value, -1, i64::MAX)?).map(|n| n as u64),
+                RETENTION_BYTES => {
+                    settings.retention_bytes = limit(number(key, value, -1, i64::MAX)?).map(|n| n as u64)
+                }
                 RETENTION_MS => settings.retention_ms = limit(number(key, value, -1, i64::MAX)?),
-                SEGMENT_BYTES => settings.segment_bytes = number(key, value, 1024, i64::from(i32::MAX))? as u64,
+                SEGMENT_BYTES => {
+                    settings.segment_bytes = number(key, value, 1024, i64::from(i32::MAX))? as u64
+                }
                 _ => {
                     return Err(Fault::new(
                         ErrorKind::Invalid,
@@ -118,7 +122,10 @@ mod tests {
     fn a_setting_that_is_not_known_or_not_honoured_is_named() {
         let unknown = parse("retention.hours", "3").unwrap_err();
         assert_eq!(unknown.kind, ErrorKind::Invalid);
-        assert!(unknown.detail.contains("retention.hours") && unknown.detail.contains("retention.ms"), "{unknown:?}");
+        assert!(
+            unknown.detail.contains("retention.hours") && unknown.detail.contains("retention.ms"),
+            "{unknown:?}"
+        );
         let compact = parse("cleanup.policy", "compact").unwrap_err();
         assert_eq!(compact.kind, ErrorKind::Unsupported);
         assert!(compact.detail.contains("cleanup.policy"), "{compact:?}");

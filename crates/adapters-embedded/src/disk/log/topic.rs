@@ -79,7 +79,12 @@ impl TopicMeta {
 
 impl Topic {
     /// The topic of `dir` as `meta` says, with `partitions`.
-    pub(crate) fn new(meta: TopicMeta, dir: PathBuf, settings: Arc<RwLock<Settings>>, partitions: Vec<Slot>) -> Self {
+    pub(crate) fn new(
+        meta: TopicMeta,
+        dir: PathBuf,
+        settings: Arc<RwLock<Settings>>,
+        partitions: Vec<Slot>,
+    ) -> Self {
         let TopicMeta { name, id, explicit, .. } = meta;
         let (explicit, partitions) = (Mutex::new(explicit), RwLock::new(partitions));
         Self { name, id, dir, settings, explicit, partitions, damage: None }
@@ -92,14 +97,19 @@ impl Topic {
     }
 
     /// One partition, from a look at all of them.
-    pub(crate) fn pick<'a>(&self, partitions: &'a [Slot], number: PartitionId) -> Result<&'a Arc<Partition>, Fault> {
+    pub(crate) fn pick<'a>(
+        &self,
+        partitions: &'a [Slot],
+        number: PartitionId,
+    ) -> Result<&'a Arc<Partition>, Fault> {
         if let Some(fault) = &self.damage {
             return Err(fault.clone());
         }
         match partitions.get(number as usize) {
             Some(slot) => slot.as_ref().map_err(Clone::clone),
             None => {
-                let detail = format!("topic {} has no partition {number}, it has {}", self.name, partitions.len());
+                let detail =
+                    format!("topic {} has no partition {number}, it has {}", self.name, partitions.len());
                 Err(Fault::new(ErrorKind::NotFound, detail))
             }
         }

@@ -9,9 +9,9 @@
 use super::{
     call::Share,
     fault::Fault,
-    file::{File, remove_if_there},
-    partition::{Closed, Held, Partition},
+    file::File,
     index::Index,
+    partition::{Closed, Held, Partition},
     segment::Segment,
 };
 use ports::{ErrorKind, Offset};
@@ -82,10 +82,7 @@ impl Writer {
         let segment =
             if fresh { self.segment.clone() } else { Arc::new(Segment::new(&partition.dir, self.next)) };
         let made = || {
-            if fresh {
-                remove_if_there(fs, &segment.path)?;
-            }
-            let file = segment.create(fs)?;
+            let file = if fresh { segment.replace(fs)? } else { segment.create(fs)? };
             fs.sync_dir(&partition.dir)?;
             Ok(file)
         };
@@ -146,7 +143,8 @@ impl Partition {
                 return fail(group, &fault);
             }
             let appended_at = self.around.clock.wall().0;
-            let (mut run, mut len, mut next) = (Vec::with_capacity(group.len()), writer.position, writer.next);
+            let (mut run, mut len, mut next) =
+                (Vec::with_capacity(group.len()), writer.position, writer.next);
             while let Some(mut share) = group.pop_front() {
                 if !run.is_empty() && len + share.len() > segment_bytes {
                     group.push_front(share);

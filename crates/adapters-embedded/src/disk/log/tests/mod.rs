@@ -1,1 +1,6 @@
+//! The log over a file system that loses power, fills up and fails.
 
+mod faults;
+mod power_loss;
+mod rig;
+mod sim;
