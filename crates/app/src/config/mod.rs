@@ -1,0 +1,21 @@
+//! What the service is told: read in layers ([`load`]), checked, and shown ([`show`]).
+//!
+//! `config.default.yaml` is the one place of the default values; the structs here have none.
+
+mod error;
+mod kafka;
+mod layers;
+mod load;
+mod show;
+mod units;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use error::ConfigError;
+pub(crate) use load::{Loaded, Sources, load};
+pub(crate) use values::{Config, LogBackend, LogFormat};
+
+/// The commented defaults, which are read as the first layer.
+pub(crate) const DEFAULTS: &str = include_str!("../../config.default.yaml");
