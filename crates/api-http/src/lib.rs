@@ -1,0 +1,41 @@
+//! The HTTP front of the event streaming service.
+//!
+//! It knows the shapes on the wire, the status codes and how to stream, and nothing else: every decision
+//! is a use case of [`domain`]. [`serve`] speaks HTTP/1.1 on a listener until it is told to stop; [`Router`]
+//! answers one request and needs no network.
+//!
+//! Invariants:
+//! 1. What a client sends is answered with a problem (RFC 9457) of its own making at worst: no input
+//!    leads to a 5xx or a panic.
+//! 2. No client holds the server: heads, bodies, idle connections, unread answers and the number of
+//!    connections are bounded, in bytes and in time.
+//! 3. The bytes of an event's value and key are slices of the request's body; they are not copied.
+
+mod config;
+mod health;
+mod server;
+
+pub use config::HttpConfig;
+pub use health::{Component, Health};
+pub use server::serve;
+
+use domain::{Limits, browse::Browser, publish::Publisher, subscriptions::Subscriptions, topics::Topics};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The use cases behind the front.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Publishes.
+    pub publisher: Arc<Publisher>,
+    /// Reads topics without a group.
+    pub browser: Arc<Browser>,
+    /// Keeps topics.
+    pub topics: Arc<Topics>,
+    /// Keeps subscriptions and delivers to them.
+    pub subscriptions: Arc<Subscriptions>,
+    /// The bounds on requests.
+    pub limits: Arc<Limits>,
+    /// How the service is, kept up to date by whoever watches its backends.
+    pub health: watch::Receiver<Health>,
+}
