@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Serve,
     /// Say whether the configuration is good, and what is in force, without secrets.
     CheckConfig,
+    /// Show the service surviving a kill under load, on real flight departures, in a temporary folder.
+    Demo,
 }
 
 /// Where settings come from beside the defaults and the environment.

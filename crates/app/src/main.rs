@@ -3,12 +3,20 @@
 //!
 //! This crate must never decide anything about events: it only puts parts together.
 
+mod backends;
 mod cli;
+mod clock;
 mod config;
+mod health;
+mod serve;
+mod stop;
+mod telemetry;
 
 use crate::cli::{Cli, Command};
 use clap::Parser as _;
+use serve::Failure;
 use std::process::ExitCode;
+use tokio::time::Instant;
 
 /// Batches are allocated on one thread and freed on another all the time.
 #[global_allocator]
@@ -18,36 +26,43 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let begin = Instant::now();
     // Wrong arguments end here, with 2.
     let cli = Cli::parse();
-    let settings = cli.settings;
-    match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => with_config(&settings, |_loaded| ExitCode::SUCCESS),
-        Command::CheckConfig => with_config(&settings, check_config),
-    }
+    let run = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => load(&cli.settings).and_then(|loaded| serve::run(&loaded, begin)),
+        Command::CheckConfig => load(&cli.settings).and_then(|loaded| check_config(&loaded)),
+        Command::Demo => run_demo(),
+    };
+    run.unwrap_or_else(|failure| {
+        eprintln!("event-streaming: {failure}");
+        ExitCode::from(if matches!(failure, Failure::Config(_)) { USAGE } else { 1 })
+    })
 }
 
-fn with_config(settings: &cli::Settings, run: impl FnOnce(config::Loaded) -> ExitCode) -> ExitCode {
-    match config::load(&settings.sources()) {
-        Ok(loaded) => run(loaded),
-        Err(wrong) => {
-            eprintln!("event-streaming: {wrong}");
-            ExitCode::from(USAGE)
-        }
-    }
+fn load(settings: &cli::Settings) -> Result<config::Loaded, Failure> {
+    Ok(config::load(&settings.sources())?)
 }
 
-fn check_config(loaded: config::Loaded) -> ExitCode {
-    // The password's file is read, and every name translated, as a start would.
-    if let Err(wrong) = loaded.config.kafka() {
-        eprintln!("event-streaming: {}", loaded.wrong(wrong));
-        return ExitCode::from(USAGE);
-    }
+fn check_config(loaded: &config::Loaded) -> Result<ExitCode, Failure> {
+    // What a start finds out beyond the values themselves, short of asking a server.
+    let config = &loaded.config;
+    config.kafka().map_err(|at| loaded.wrong(at))?;
+    telemetry::filter(config).map_err(|at| loaded.wrong(at))?;
     print!("{}", loaded.show());
     for key in &loaded.without_effect {
         eprintln!("event-streaming: `{key}` has no effect in this version");
     }
-    let log = if loaded.config.log.backend == config::LogBackend::Kafka { "kafka" } else { "embedded" };
+    let log = config.log.backend.name();
     eprintln!("event-streaming: the configuration is good; the log is {log}: {}", loaded.log_because);
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_demo() -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::Other(format!("the runtime cannot be started: {e}")))?;
+    runtime
+        .block_on(async { Err::<(), _>("it is not there yet") })
+        .map_err(|why| Failure::Other(format!("the demonstration failed: {why}")))?;
+    Ok(ExitCode::SUCCESS)
 }

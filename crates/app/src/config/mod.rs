@@ -2,7 +2,9 @@
 //!
 //! `config.default.yaml` is the one place of the default values; the structs here have none.
 
+mod domain;
 mod error;
+mod fronts;
 mod kafka;
 mod layers;
 mod load;

@@ -1,0 +1,32 @@
+//! A consumer: pulls, handles in order, acknowledges.
+
+use super::{AGAIN, Outcome, SUBSCRIPTION, Shared, number};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The most deliveries of one pull.
+const PULL: u32 = 200;
+
+/// Consumes until it is aborted.
+pub(super) async fn consume(shared: Arc<Shared>, consumer: usize) -> Outcome<()> {
+    let pull = format!("/v1/subscriptions/{SUBSCRIPTION}/pull");
+    let ack = format!("/v1/subscriptions/{SUBSCRIPTION}/ack");
+    loop {
+        let answer = shared.post(&pull, &json!({"max": PULL, "wait": "2s"})).await;
+        let Ok((200, body)) = answer else {
+            // It is down, or on its way down or up.
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        };
+        let deliveries = body["deliveries"].as_array().ok_or("an answer without deliveries")?;
+        let mut ids: Vec<&Value> = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            shared.ledger.handled(consumer, number(&delivery["event"])?);
+            ids.push(&delivery["ackId"]);
+        }
+        if !ids.is_empty() {
+            // What is not confirmed comes again, and is recognised by its id.
+            let _ = shared.post(&ack, &json!({"ack": ids})).await;
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! `event-streaming serve`: starts, serves until it is told to stop, and stops in order.
+//!
+//! The order of the stop is what keeps promises: readiness goes first, so that no new work comes; then
+//! deliveries, while the fronts still take their acknowledgements, and with them the last commits and the
+//! leaving of groups; then the fronts, which finish what they are answering; the backends last. All of it
+//! has one deadline.
+
+use crate::{
+    backends::Backends,
+    clock::SystemClock,
+    config::{Config, Loaded},
+    health::Watch,
+    stop::{Panics, Reason, Signals},
+    telemetry,
+};
+use domain::{
+    browse::Browser,
+    publish::Publisher,
+    subscriptions::{SubscriptionPorts, Subscriptions},
+    topics::Topics,
+};
+use ports::Clock as _;
+use std::{io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+/// What ends the program before it serves.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A setting that showed itself to be wrong only when it was put to use.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Serves; `begin` is when the process began.
+pub(crate) fn run(loaded: &Loaded, begin: Instant) -> Result<ExitCode, Failure> {
+    telemetry::begin(&loaded.config).map_err(|at| loaded.wrong(at))?;
+    let panics = Panics::watch();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::Other(format!("the runtime cannot be started: {e}")))?;
+    let clean = runtime.block_on(async {
+        let mut signals = Signals::take().map_err(|e| Failure::Other(format!("no signals: {e}")))?;
+        let service = tokio::select! {
+            service = Box::pin(Service::start(loaded, begin)) => service?,
+            signal = signals.next() => {
+                tracing::info!(signal, "stopped while starting");
+                return Ok(true);
+            }
+        };
+        let reason = service.ended(&mut signals, &panics).await;
+        // Whoever asks twice does not want to wait.
+        tokio::spawn(async move {
+            let signal = signals.next().await;
+            tracing::warn!(signal, "a second signal: ending at once");
+            std::process::exit(1);
+        });
+        let clean = Box::pin(service.stop(reason)).await;
+        Ok::<_, Failure>(clean && matches!(reason, Reason::Signal(_)))
+    })?;
+    // What still blocks a thread, as a client library may, does not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(if clean && !panics.happened() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All that runs.
+struct Service {
+    backends: Backends,
+    subscriptions: Arc<Subscriptions>,
+    clock: Arc<SystemClock>,
+    health: watch::Sender<api_http::Health>,
+    watching: JoinHandle<()>,
+    fronts: [JoinHandle<std::io::Result<()>>; 2],
+    stop_fronts: CancellationToken,
+    shutdown_timeout: Duration,
+    drain_timeout: Duration,
+}
+
+impl Service {
+    /// Opens, wires and serves everything, and says that it is ready.
+    async fn start(loaded: &Loaded, begin: Instant) -> Result<Self, Failure> {
+        let config = &loaded.config;
+        let backend = config.log.backend;
+        tracing::info!(log = backend.name(), because = loaded.log_because, "starting");
+        for key in &loaded.without_effect {
+            tracing::warn!(key, "this setting has no effect in this version");
+        }
+        let kafka = config.kafka().map_err(|at| loaded.wrong(at))?;
+        let publish = config.publish().map_err(|at| loaded.wrong(at))?;
+        let http = listen("server.http", config.server.http).await?;
+        let grpc = listen("server.grpc", config.server.grpc).await?;
+        let addresses = (address(&http)?, address(&grpc)?);
+
+        let clock = Arc::new(SystemClock::new());
+        let opening = {
+            let (config, clock) = (config.clone(), clock.clone());
+            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, clock))
+        };
+        let opened = opening.await.map_err(|e| Failure::Other(e.to_string()))?;
+        let backends = opened.map_err(|error| Failure::Other(error.to_string()))?;
+
+        let limits = Arc::new(config.limits());
+        let log = backends.log.clone();
+        let topics = Topics::new(
+            backends.admin.clone(),
+            log.clone(),
+            clock.clone(),
+            limits.clone(),
+            config.topic_defaults(),
+        );
+        let publisher =
+            Arc::new(Publisher::new(log.clone(), topics.clone(), clock.clone(), limits.clone(), publish));
+        let browser = Arc::new(Browser::new(log.clone(), topics.clone(), limits.clone(), clock.clone()));
+        let ports = SubscriptionPorts {
+            log,
+            membership: backends.membership.clone(),
+            offsets: backends.offsets.clone(),
+            jobs: backends.jobs.clone(),
+            clock: clock.clone(),
+        };
+        let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), config.delivery());
+        subscriptions.start().await.map_err(|error| Failure::Other(error.to_string()))?;
+
+        // From here on liveness is answered; readiness once the log was asked.
+        let health = watch::Sender::new(Watch::unknown(backend));
+        let stop_fronts = CancellationToken::new();
+        let fronts = [
+            tokio::spawn(api_http::serve(
+                http,
+                api_http::Services {
+                    publisher: publisher.clone(),
+                    browser: browser.clone(),
+                    topics: topics.clone(),
+                    subscriptions: subscriptions.clone(),
+                    limits: limits.clone(),
+                    health: health.subscribe(),
+                },
+                config.http(),
+                stop_fronts.clone(),
+            )),
+            tokio::spawn({
+                let stop = stop_fronts.clone();
+                async move {
+                    stop.cancelled().await;
+                    drop(grpc);
+                    Ok(())
+                }
+            }),
+        ];
+        let watch = Watch { topics, backend, health: health.clone() };
+        watch.look().await;
+        health.send_modify(|health| health.ready = true);
+        let watching = tokio::spawn(watch.run());
+        ready(config, addresses, begin);
+        Ok(Self {
+            backends,
+            subscriptions,
+            clock,
+            health,
+            watching,
+            fronts,
+            stop_fronts,
+            shutdown_timeout: config.server.shutdown_timeout.0,
+            drain_timeout: config.delivery.drain_timeout.0,
+        })
+    }
+
+    /// Waits for what ends it.
+    async fn ended(&self, signals: &mut Signals, panics: &Panics) -> Reason {
+        signals.or_panic(panics).await
+    }
+
+    /// Stops in order. False when something did not come to its end in time.
+    async fn stop(self, reason: Reason) -> bool {
+        let deadline = Instant::now() + self.shutdown_timeout;
+        match reason {
+            Reason::Signal(signal) => tracing::info!(signal, "stopping"),
+            Reason::Panic => tracing::error!("stopping after a panic"),
+        }
+        self.health.send_modify(|health| health.ready = false);
+        self.watching.abort();
+
+        let drained = self.clock.monotonic() + self.drain_timeout.min(self.shutdown_timeout);
+        let left = timeout_at(deadline, self.subscriptions.shutdown(drained)).await.is_ok();
+        if !left {
+            tracing::warn!(
+                "subscriptions did not come to their end in time; what was not committed comes again"
+            );
+        }
+        self.stop_fronts.cancel();
+        for front in self.fronts {
+            match timeout_at(deadline, front).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "a front ended badly"),
+                Ok(Err(error)) => tracing::error!(%error, "a front did not survive"),
+                Err(_late) => tracing::warn!("requests were cut off at the deadline"),
+            }
+        }
+        drop(self.subscriptions);
+        // Closing is quick, and is given its moment also when the deadline has passed.
+        let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
+        self.backends.close(patience).await;
+        tracing::info!("stopped");
+        left
+    }
+}
+
+async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| Failure::Other(format!("{key}: {address} cannot be listened at: {error}")))
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::Other(error.to_string()))
+}
+
+/// The line that others wait for.
+fn ready(config: &Config, (http, grpc): (SocketAddr, SocketAddr), begin: Instant) {
+    let line = format!(
+        "event-streaming ready: http=http://{http}{base} grpc=http://{grpc} log={log} state=embedded in {took} ms\n",
+        base = config.server.base_path,
+        log = config.log.backend.name(),
+        took = begin.elapsed().as_millis(),
+    );
+    // Nobody has to read it.
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}
