@@ -46,7 +46,7 @@ impl DirLock {
                 let _ = file.read_to_string(&mut holder);
                 let holder = match holder.trim() {
                     "" => "another process".to_owned(),
-                    pid => format!("another process ({pid})"),
+                    pid => format!("another process (process {pid})"),
                 };
                 return Err(PortError::new(
                     ErrorKind::Unavailable,
