@@ -36,7 +36,7 @@ pub(crate) struct Settings {
     #[arg(long, global = true, value_name = "FILE", env = "EVENT_STREAMING_CONFIG")]
     config: Option<PathBuf>,
     /// A setting by its dotted key, as server.http=127.0.0.1:8085; may be given again, and beats the
-    /// environment (EVENT_STREAMING__SERVER__HTTP), which beats the file.
+    /// environment (`EVENT_STREAMING__SERVER__HTTP`), which beats the file.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

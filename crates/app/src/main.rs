@@ -7,6 +7,7 @@ mod backends;
 mod cli;
 mod clock;
 mod config;
+mod demo;
 mod health;
 mod serve;
 mod stop;
@@ -62,7 +63,7 @@ fn run_demo() -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Other(format!("the runtime cannot be started: {e}")))?;
     runtime
-        .block_on(async { Err::<(), _>("it is not there yet") })
+        .block_on(demo::run())
         .map_err(|why| Failure::Other(format!("the demonstration failed: {why}")))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -51,10 +51,14 @@ impl Panics {
                 %backtrace,
                 "panicked; the service stops"
             );
-            told.happened.store(true, Ordering::Release);
-            told.news.notify_one();
+            told.tell();
         }));
         panics
+    }
+
+    fn tell(&self) {
+        self.happened.store(true, Ordering::Release);
+        self.news.notify_one();
     }
 
     /// Whether there was one.
@@ -97,5 +101,23 @@ impl Signals {
             signal = self.next() => Reason::Signal(signal),
             () = panics.first() => Reason::Panic,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_reason_to_stop_before_and_while_somebody_waits() {
+        let mut signals = Signals::take().expect("signals can be taken");
+        let panics = Panics::default();
+        assert!(!panics.happened());
+        let telling = panics.clone();
+        let told = tokio::spawn(async move { telling.tell() });
+        assert_eq!(signals.or_panic(&panics).await, Reason::Panic);
+        told.await.expect("it told");
+        assert_eq!(signals.or_panic(&panics).await, Reason::Panic);
+        assert!(panics.happened());
     }
 }

@@ -19,11 +19,10 @@ impl Config {
             return Err(("kafka.delivery-timeout", why.to_owned()));
         }
         match kafka.security_protocol.to_lowercase().as_str() {
-            "plaintext" | "ssl" => Ok(()),
             "sasl_plaintext" | "sasl_ssl" if kafka.sasl.mechanism.is_empty() => {
                 Err(("kafka.sasl.mechanism", "is needed with a sasl protocol".to_owned()))
             }
-            "sasl_plaintext" | "sasl_ssl" => Ok(()),
+            "plaintext" | "ssl" | "sasl_plaintext" | "sasl_ssl" => Ok(()),
             other => Err((
                 "kafka.security-protocol",
                 format!("`{other}` is none of plaintext, ssl, sasl_plaintext, sasl_ssl"),
@@ -102,7 +101,7 @@ fn properties(from: &Properties, group: &'static str) -> Result<BTreeMap<String,
             None => name.replace('-', "."),
         };
         let mut value = value.0.clone();
-        if name.ends_with(".ms") && value.parse::<i64>().is_err() {
+        if name.rsplit('.').next() == Some("ms") && value.parse::<i64>().is_err() {
             let time = humantime::parse_duration(&value).map_err(|_| {
                 (group, format!("{name} must be a time, as 100ms, or a number of milliseconds"))
             })?;

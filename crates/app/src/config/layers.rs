@@ -24,8 +24,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(name) => f.write_str(name),
-            Self::Environment(name) => f.write_str(name),
+            Self::File(name) | Self::Environment(name) => f.write_str(name),
             Self::CommandLine => f.write_str("--set"),
         }
     }

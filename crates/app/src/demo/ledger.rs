@@ -177,14 +177,20 @@ pub(super) fn complaints(flights: &[Flight], book: &Book, found: &Found) -> Vec<
         "acknowledged departures did not arrive at a consumer",
         acknowledged().filter(|number| !handled.contains(number)).collect(),
     );
-    complain("departures lie out of their aircraft's order in the log", out_of_order(flights, found.values()));
+    complain(
+        "departures lie out of their aircraft's order in the log",
+        out_of_order(flights, found.values()),
+    );
     complain("departures were handled out of their aircraft's order", out_of_order(flights, &book.handled));
     let mut partitions: HashMap<&str, u64> = HashMap::new();
     let astray = found.iter().filter(|((partition, _), number)| {
         let aircraft = flights[**number].aircraft.as_deref();
         aircraft.is_some_and(|aircraft| *partitions.entry(aircraft).or_insert(*partition) != *partition)
     });
-    complain("departures lie in another partition than their aircraft's others", astray.map(|(_, n)| *n).collect());
+    complain(
+        "departures lie in another partition than their aircraft's others",
+        astray.map(|(_, n)| *n).collect(),
+    );
     complaints
 }
 

@@ -181,7 +181,10 @@ async fn moving(what: &str, count: &mut watch::Receiver<usize>, goal: usize) -> 
             return Ok(());
         }
         let stalled = |_| format!("nothing moved for {} s before {what}: {now} of {goal}", STALL.as_secs());
-        timeout(STALL, count.changed()).await.map_err(stalled)?.map_err(|_| "the clients are gone".to_owned())?;
+        timeout(STALL, count.changed())
+            .await
+            .map_err(stalled)?
+            .map_err(|_| "the clients are gone".to_owned())?;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Prints what was measured.
 pub(super) fn print(book: &Book, published_in: Duration, arrived_in: Duration) {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
+    table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["", "events", "events/s", "p50", "p99", "redelivered"]);
     let mut row = |name: &str, latencies: &Latencies, within: Duration, redelivered: String| {
         let rate = latencies.count() as f64 / within.as_secs_f64().max(0.001);
