@@ -60,7 +60,10 @@ impl Fixture {
 }
 
 fn values(page: &Page) -> Vec<&str> {
-    page.events.iter().map(|e| std::str::from_utf8(e.record.record.value.as_deref().unwrap()).unwrap()).collect()
+    page.events
+        .iter()
+        .map(|e| std::str::from_utf8(e.record.record.value.as_deref().unwrap()).unwrap())
+        .collect()
 }
 
 fn earliest() -> Start {
@@ -188,7 +191,10 @@ async fn a_topic_is_created_changed_purged_and_deleted() {
     assert_eq!(changed.partitions.len(), 4);
     assert_eq!(changed.config["retention.ms"], "60000");
     let reset = TopicChange { partitions: None, config: BTreeMap::from([("retention.ms".into(), None)]) };
-    assert_ne!(it.topics.alter(TOPIC, reset).await.unwrap().config.get("retention.ms").map(String::as_str), Some("60000"));
+    assert_ne!(
+        it.topics.alter(TOPIC, reset).await.unwrap().config.get("retention.ms").map(String::as_str),
+        Some("60000")
+    );
     it.append(&[(0, 10, "a"), (0, 20, "b")]).await;
     let purged = it.topics.purge(TOPIC, Purge::All).await.unwrap();
     assert_eq!(purged, BTreeMap::from([(0, 2), (1, 0), (2, 0), (3, 0)]));
@@ -216,9 +222,15 @@ async fn a_bad_topic_is_refused_by_field_and_changes_nothing() {
         (new("ok", Some(1), None, &[("", "1")]), "config."),
     ] {
         let error = it.topics.create(new).await.unwrap_err();
-        assert_eq!((error.code(), error.fields().first().map(|f| f.field.as_str())), (ErrorCode::InvalidRequest, Some(field)));
+        assert_eq!(
+            (error.code(), error.fields().first().map(|f| f.field.as_str())),
+            (ErrorCode::InvalidRequest, Some(field))
+        );
     }
-    let fewer = TopicChange { partitions: Some(1), config: BTreeMap::from([("retention.ms".into(), Some("5".into()))]) };
+    let fewer = TopicChange {
+        partitions: Some(1),
+        config: BTreeMap::from([("retention.ms".into(), Some("5".into()))]),
+    };
     assert_eq!(it.topics.alter(TOPIC, fewer).await.unwrap_err().fields()[0].field, "partitions");
     assert_ne!(it.topics.get(TOPIC).await.unwrap().config.get("retention.ms").map(String::as_str), Some("5"));
     for (purge, field) in [

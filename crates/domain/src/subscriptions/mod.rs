@@ -1,1 +1,513 @@
-//! Subscriptions.
+//! Subscriptions: durable named definitions, each read by one engine at this replica.
+//!
+//! [`Subscriptions`] is what the fronts call. It keeps the definitions by compare-and-set and hands the
+//! data plane (pull, acknowledge) to the [`engine`] of the subscription, which owns the membership, the
+//! readers and the delivery cores of the partitions that are assigned to it.
+//!
+//! Invariants:
+//! 1. A definition is kept before its engine begins, and goes last when it is deleted: a crash between
+//!    leaves a subscription that can be deleted again, never a group without one.
+//! 2. A pull whose future is dropped gives back what it would have given, with no attempt counted.
+//! 3. An `ackId` is believed only when its signature is this service's and it names this subscription.
+
+mod definition;
+mod engine;
+mod store;
+
+pub use definition::{
+    Cause, Definition, DeliveryMode, NewSubscription, Payload, StartSpec, State, SubscriptionView,
+    parse_duration, show_duration,
+};
+
+use crate::{
+    delivery::{
+        Decision, Status,
+        ack_id::{AckIds, AckTarget},
+    },
+    error::{Error, ErrorCode, Result, invalid_name},
+    limits::Limits,
+    topics::Topics,
+};
+use bytestring::ByteString;
+use engine::{EngineHandle, Item, PartitionKey, Snapshot};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use parking_lot::RwLock;
+use ports::{
+    Clock, EventLog, GroupId, GroupMembership, JobStore, Monotonic, Offset, OffsetStore, PartitionId,
+    Position, StoredRecord, Timestamp, TopicName, TopicPartition,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+/// How many events a pull gives where a client does not say.
+const PULL_MAX_DEFAULT: usize = 100;
+/// The longest that a delivery's time can be extended by at once.
+const EXTEND_MAX: Duration = Duration::from_secs(12 * 3600);
+
+/// The backends that subscriptions need.
+#[derive(Clone, Debug)]
+pub struct SubscriptionPorts {
+    /// The log that they read.
+    pub log: Arc<dyn EventLog>,
+    /// Who reads which partition.
+    pub membership: Arc<dyn GroupMembership>,
+    /// How far they have come.
+    pub offsets: Arc<dyn OffsetStore>,
+    /// Their definitions.
+    pub jobs: Arc<dyn JobStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// How delivery works inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryConfig {
+    /// What this replica is called among a group's members.
+    pub member: String,
+    /// The longest that progress waits for its commit.
+    pub commit_interval: Duration,
+    /// So many decisions are committed without waiting for the interval.
+    pub commit_events_max: usize,
+    /// The most events that a partition's buffer holds; at least twice `maxInFlight` is taken.
+    pub buffer_events_max: usize,
+    /// The most bytes that the buffers of a subscription's partitions hold together; each has at least
+    /// 1 MiB.
+    pub buffer_bytes_max: usize,
+    /// How long one read waits for events.
+    pub read_wait: Duration,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            member: "event-streaming".into(),
+            commit_interval: Duration::from_millis(250),
+            commit_events_max: 10_000,
+            buffer_events_max: 2_000,
+            buffer_bytes_max: 16 << 20,
+            read_wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What one pull gave.
+#[derive(Debug)]
+pub struct Pulled {
+    /// The subscription.
+    pub definition: Arc<Definition>,
+    /// The deliveries; events of one partition stand in their order.
+    pub deliveries: Vec<PulledDelivery>,
+}
+
+/// One delivery, out at a client until it is decided or its time is up.
+#[derive(Debug)]
+pub struct PulledDelivery {
+    /// What decides it.
+    pub ack_id: String,
+    /// Which delivery of this event it is, from 1.
+    pub attempt: u32,
+    /// When it lapses.
+    pub deadline: Timestamp,
+    /// Deliveries that share a run are to be handled one after another.
+    pub run: ByteString,
+    /// The event's topic.
+    pub topic: TopicName,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// The record.
+    pub record: StoredRecord,
+}
+
+/// Decisions on deliveries, by `ackId`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AckRequest {
+    /// Done.
+    pub ack: Vec<String>,
+    /// Given more time, from now.
+    pub extend: Vec<(String, Duration)>,
+    /// Given back untouched; no attempt is counted.
+    pub release: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    definition: Arc<Definition>,
+    version: u64,
+    engine: EngineHandle,
+}
+
+/// The subscriptions of this replica.
+#[derive(Debug)]
+pub struct Subscriptions {
+    ports: SubscriptionPorts,
+    topics: Arc<Topics>,
+    limits: Arc<Limits>,
+    config: Arc<DeliveryConfig>,
+    entries: RwLock<BTreeMap<GroupId, Arc<Entry>>>,
+    ack_ids: OnceLock<AckIds>,
+    /// Creating and deleting happen one after another.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Subscriptions {
+    /// No subscriptions yet: [`Subscriptions::start`] loads them.
+    pub fn new(
+        ports: SubscriptionPorts,
+        topics: Arc<Topics>,
+        limits: Arc<Limits>,
+        config: DeliveryConfig,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ports,
+            topics,
+            limits,
+            config: Arc::new(config),
+            entries: RwLock::default(),
+            ack_ids: OnceLock::new(),
+            changing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Loads the key of `ackId`s and the definitions, and starts an engine for each. Does not wait for the
+    /// log: an engine joins its group when that is there.
+    pub async fn start(&self) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let key = store::ack_key(&*self.ports.jobs).await?;
+        let _ = self.ack_ids.set(AckIds::new(key));
+        for (definition, version) in store::load(&*self.ports.jobs).await? {
+            let name = definition.name.clone();
+            let entry = self.enter(Arc::new(definition), version);
+            self.entries.write().entry(name).or_insert(entry);
+        }
+        Ok(())
+    }
+
+    /// Creates a subscription. What `start` means is fixed by the time this returns.
+    ///
+    /// # Errors
+    /// `invalid_request` and `not_supported` by field, `topic_not_found`, `already_exists`, and `conflict`
+    /// where a consumer group of that name belongs to somebody else.
+    pub async fn create(&self, new: NewSubscription) -> Result<SubscriptionView> {
+        let mut definition = definition::decide(&new, &self.limits, self.ports.clock.wall())?;
+        let _changing = self.changing.lock().await;
+        let exists = || {
+            let detail = format!("subscription `{}` exists already", definition.name);
+            Error::new(ErrorCode::AlreadyExists, detail)
+        };
+        {
+            let entries = self.entries.read();
+            if entries.contains_key(&definition.name) {
+                return Err(exists());
+            }
+            if entries.len() >= self.limits.subscriptions_max {
+                let most = self.limits.subscriptions_max;
+                return Err(Error::new(
+                    ErrorCode::Conflict,
+                    format!(
+                        "there are {most} subscriptions already, as many as `limits.subscriptions-max` allows"
+                    ),
+                ));
+            }
+        }
+        let mut partitions = BTreeMap::new();
+        for (index, topic) in definition.topics.iter().enumerate() {
+            let Some(meta) = self.topics.meta(topic).await? else {
+                return Err(
+                    Error::topic_not_found(topic).with_field(format!("topics[{index}]"), "does not exist")
+                );
+            };
+            partitions.insert(topic.clone(), meta.partitions);
+        }
+        definition.places = self.places(&definition.start, &partitions).await?;
+        self.take_over_group(&definition, &partitions).await?;
+        let version = store::put(&*self.ports.jobs, &definition).await?.ok_or_else(exists)?;
+        let entry = self.enter(Arc::new(definition), version);
+        self.entries.write().insert(entry.definition.name.clone(), entry.clone());
+        Ok(self.view(&entry).await)
+    }
+
+    /// One subscription as it is now.
+    pub async fn get(&self, name: &str) -> Result<SubscriptionView> {
+        let entry = self.entry(name)?;
+        Ok(self.view(&entry).await)
+    }
+
+    /// All subscriptions, by name.
+    pub async fn list(&self) -> Result<Vec<SubscriptionView>> {
+        let entries: Vec<_> = self.entries.read().values().cloned().collect();
+        Ok(join_all(entries.iter().map(|entry| self.view(entry))).await)
+    }
+
+    /// Deletes a subscription and its offsets. What is out at clients can no longer be acknowledged.
+    ///
+    /// # Errors
+    /// Where a backend fails the subscription is still there, and goes on.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let entry = self.entry(name)?;
+        self.entries.write().remove(&entry.definition.name);
+        entry.engine.stop(None).await;
+        let removed = store::remove(&self.ports, &entry.definition, entry.version).await;
+        if removed.is_err() {
+            let entry = self.enter(entry.definition.clone(), entry.version);
+            self.entries.write().insert(entry.definition.name.clone(), entry);
+        }
+        removed
+    }
+
+    /// What is ready to be delivered, at most `max` events; waits for the first one for up to `wait`.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, `invalid_request` by field, `unavailable` where too many pulls wait.
+    ///
+    /// # Cancellation
+    /// Dropping the future gives back what it would have been given, with no attempt counted.
+    pub async fn pull(&self, name: &str, max: Option<i64>, wait: Option<Duration>) -> Result<Pulled> {
+        let entry = self.entry(name)?;
+        let max = match max {
+            None => PULL_MAX_DEFAULT,
+            Some(given) if given < 1 => {
+                return Err(Error::invalid("max", format!("must be at least 1 (given: {given})")));
+            }
+            Some(given) => usize::try_from(given).unwrap_or(usize::MAX),
+        };
+        let max = max.min(self.limits.pull_events_max);
+        let wait = wait.unwrap_or_default().min(self.limits.pull_wait_max);
+        let ids = self.ack_ids()?;
+        let clock = &*self.ports.clock;
+        let offer = entry.engine.pull(max, self.limits.response_bytes_max, wait, clock).await?;
+        let (now, wall) = (clock.monotonic(), clock.wall());
+        let subscription = engine::uid_hash(&entry.definition.uid);
+        let mut run_of = RunNames::default();
+        let deliveries = offer
+            .accept()
+            .into_iter()
+            .map(|handed| {
+                let engine::Handed { key, topic, delivery } = handed;
+                let target = AckTarget {
+                    subscription_uid: subscription,
+                    topic: key.topic,
+                    partition: key.partition,
+                    lease: delivery.lease,
+                };
+                let left = delivery.deadline.since(now).as_millis() as i64;
+                PulledDelivery {
+                    ack_id: ids.encode(&target),
+                    attempt: delivery.attempt,
+                    deadline: Timestamp(wall.0.saturating_add(left)),
+                    run: run_of.name(key, delivery.lease.id.session, delivery.run),
+                    topic,
+                    partition: key.partition,
+                    record: delivery.record,
+                }
+            })
+            .collect();
+        Ok(Pulled { definition: entry.definition.clone(), deliveries })
+    }
+
+    /// Applies decisions and answers each, in the order `ack`, `extend`, `release`.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, and `invalid_request` where a field is at fault: nothing is applied then.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves open which of the decisions are applied; saying them again is right.
+    pub async fn acknowledge(&self, name: &str, request: AckRequest) -> Result<Vec<(String, Status)>> {
+        let entry = self.entry(name)?;
+        let count = request.ack.len() + request.extend.len() + request.release.len();
+        if count > self.limits.batch_events_max {
+            let most = self.limits.batch_events_max;
+            return Err(Error::invalid(
+                "ack",
+                format!("and the other lists hold at most {most} ids together"),
+            ));
+        }
+        for (index, (_, by)) in request.extend.iter().enumerate() {
+            if by.is_zero() || *by > EXTEND_MAX {
+                let most = show_duration(EXTEND_MAX);
+                let field = format!("extend[{index}].by");
+                return Err(Error::invalid(field, format!("must be more than 0s and at most {most}")));
+            }
+        }
+        let decisions = (request.ack.into_iter().map(|id| (id, Decision::Ack)))
+            .chain(request.extend.into_iter().map(|(id, by)| (id, Decision::Extend(by))))
+            .chain(request.release.into_iter().map(|id| (id, Decision::Release)));
+        let ids = self.ack_ids()?;
+        let subscription = engine::uid_hash(&entry.definition.uid);
+        let mut results = Vec::with_capacity(count);
+        let mut items = Vec::with_capacity(count);
+        for (index, (id, decision)) in decisions.enumerate() {
+            if let Some(target) = ids.decode(&id).filter(|target| target.subscription_uid == subscription) {
+                let key = PartitionKey { topic: target.topic, partition: target.partition };
+                items.push(Item { index, key, lease: target.lease, decision });
+            }
+            results.push((id, Status::Unknown));
+        }
+        for (index, status) in entry.engine.decide(items).await? {
+            results[index].1 = status;
+        }
+        Ok(results)
+    }
+
+    /// Stops delivering: waiting pulls are answered, what is out may be decided until `deadline`, progress
+    /// is committed, and the groups are left.
+    pub async fn shutdown(&self, deadline: Monotonic) {
+        let _changing = self.changing.lock().await;
+        let entries: Vec<_> = self.entries.read().values().cloned().collect();
+        let mut stopping: FuturesUnordered<_> =
+            entries.iter().map(|entry| entry.engine.stop(Some(deadline))).collect();
+        while stopping.next().await.is_some() {}
+    }
+
+    /// How many subscriptions there are.
+    pub fn count(&self) -> usize {
+        self.entries.read().len()
+    }
+
+    fn ack_ids(&self) -> Result<&AckIds> {
+        self.ack_ids.get().ok_or_else(|| Error::new(ErrorCode::Unavailable, "the service is starting"))
+    }
+
+    fn entry(&self, name: &str) -> Result<Arc<Entry>> {
+        if let Some(entry) = self.entries.read().get(name) {
+            return Ok(entry.clone());
+        }
+        let name = GroupId::new(name).map_err(|error| invalid_name("name", name, &error))?;
+        Err(Error::new(ErrorCode::SubscriptionNotFound, format!("there is no subscription `{name}`")))
+    }
+
+    fn enter(&self, definition: Arc<Definition>, version: u64) -> Arc<Entry> {
+        let engine = engine::spawn(
+            definition.clone(),
+            self.ports.clone(),
+            self.topics.clone(),
+            self.config.clone(),
+            self.limits.pull_waiters_max,
+        );
+        Arc::new(Entry { definition, version, engine })
+    }
+
+    /// Where partitions begin that do not begin at their first event.
+    async fn places(
+        &self,
+        start: &StartSpec,
+        partitions: &BTreeMap<TopicName, u32>,
+    ) -> Result<BTreeMap<TopicPartition, Offset>> {
+        let position = match start {
+            StartSpec::Earliest => return Ok(BTreeMap::new()),
+            StartSpec::Offsets(said) => return definition::offsets_of(said, partitions),
+            StartSpec::Latest => Position::Latest,
+            StartSpec::Time(ms) => Position::Timestamp(Timestamp(*ms)),
+        };
+        let mut places = BTreeMap::new();
+        for (topic, count) in partitions {
+            let at: Vec<_> = (0..*count).map(|partition| (partition, position)).collect();
+            let offsets = self.ports.log.locate(topic, &at).await?;
+            for ((partition, _), offset) in at.into_iter().zip(offsets) {
+                places.insert(TopicPartition::new(topic.clone(), partition), offset);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Makes sure that the group of a new subscription is nobody else's, and has no positions.
+    async fn take_over_group(
+        &self,
+        definition: &Definition,
+        partitions: &BTreeMap<TopicName, u32>,
+    ) -> Result<()> {
+        let all: Vec<_> = partitions
+            .iter()
+            .flat_map(|(topic, count)| {
+                (0..*count).map(|partition| TopicPartition::new(topic.clone(), partition))
+            })
+            .collect();
+        let committed = self.ports.offsets.committed(&definition.name, &all).await?;
+        let foreign = |detail: &str| {
+            let name = &definition.name;
+            Err(Error::new(
+                ErrorCode::Conflict,
+                format!("the consumer group `{name}` {detail}; take another name"),
+            )
+            .with_field("name", "is the name of a consumer group that is not a subscription"))
+        };
+        let mut ours = false;
+        for committed in committed.into_iter().flatten() {
+            if !crate::delivery::commit_map::is_ours(&committed.metadata) {
+                return foreign("has offsets that no subscription committed");
+            }
+            ours = true;
+        }
+        if !ours {
+            return Ok(());
+        }
+        // What a deleted subscription of this name left.
+        match self.ports.offsets.delete(&definition.name).await {
+            Err(error) if error.kind() == ports::ErrorKind::Conflict => foreign("has members"),
+            other => Ok(other?),
+        }
+    }
+
+    async fn view(&self, entry: &Entry) -> SubscriptionView {
+        // An engine that ends this moment is a member of nothing any more.
+        let snapshot = entry.engine.snapshot().await.unwrap_or_default();
+        let Snapshot { joined, in_flight, mut causes, progress } = snapshot;
+        let lag = self.lag(&progress).await;
+        causes.sort_by_key(|cause| cause.since);
+        let state = match (joined, causes.is_empty()) {
+            (false, _) => State::NoMembers,
+            (true, false) => State::Degraded,
+            (true, true) => State::Active,
+        };
+        SubscriptionView {
+            definition: entry.definition.clone(),
+            version: entry.version,
+            state,
+            causes,
+            lag,
+            in_flight: in_flight as u64,
+            held: 0,
+            members: if joined { vec![self.config.member.clone()] } else { Vec::new() },
+        }
+    }
+
+    /// What lies behind the engine's progress; by the ends that it last saw where the log does not answer.
+    async fn lag(&self, progress: &BTreeMap<TopicName, Vec<engine::Progress>>) -> u64 {
+        let of_topic = |(topic, progress): (&TopicName, &Vec<engine::Progress>)| {
+            let (log, topic) = (self.ports.log.clone(), topic.clone());
+            let progress = progress.clone();
+            async move {
+                let at: Vec<_> = progress.iter().map(|p| (p.partition, Position::Latest)).collect();
+                let ends = log.locate(&topic, &at).await.unwrap_or_default();
+                let end = |index: usize, known: Offset| ends.get(index).copied().unwrap_or(known).max(known);
+                let lags = progress.iter().enumerate().map(|(i, p)| end(i, p.end).saturating_sub(p.done));
+                lags.sum::<u64>()
+            }
+        };
+        join_all(progress.iter().map(of_topic)).await.into_iter().sum()
+    }
+}
+
+/// Names runs, and makes the name of each once.
+#[derive(Default)]
+struct RunNames {
+    last: Option<((PartitionKey, u32, u64), ByteString)>,
+}
+
+impl RunNames {
+    fn name(&mut self, key: PartitionKey, session: u32, run: u64) -> ByteString {
+        let of = (key, session, run);
+        match &self.last {
+            Some((last, name)) if *last == of => name.clone(),
+            _ => {
+                let topic = key.topic as u32;
+                let name = ByteString::from(format!("{topic:08x}-{}-{session:08x}-{run}", key.partition));
+                self.last = Some((of, name.clone()));
+                name
+            }
+        }
+    }
+}

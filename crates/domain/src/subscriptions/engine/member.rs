@@ -1,0 +1,86 @@
+//! Taking part in the group: joins, joins again after a failure, and tells what is assigned.
+
+use super::{Context, backoff};
+use futures::future::BoxFuture;
+use ports::{Membership, MembershipEvent, PortError, Result, Retry};
+use std::sync::Arc;
+
+/// A place in the group, or the way there.
+pub(super) struct Member {
+    context: Arc<Context>,
+    state: State,
+    failures: u32,
+}
+
+enum State {
+    Joining(BoxFuture<'static, Result<Box<dyn Membership>>>),
+    Joined(Box<dyn Membership>),
+    Left,
+}
+
+/// What the engine learns.
+pub(super) enum News {
+    /// It is a member now, with nothing assigned yet.
+    Joined,
+    /// Something about its partitions.
+    Event(MembershipEvent),
+    /// Something failed; the membership goes on.
+    Trouble(PortError),
+    /// The membership is over and all partitions are lost; it joins again by itself.
+    Over(PortError),
+}
+
+impl Member {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        let state = State::Joining(join(context.clone(), 0));
+        Self { context, state, failures: 0 }
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        matches!(self.state, State::Joined(_))
+    }
+
+    /// The next thing to know. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> News {
+        match &mut self.state {
+            State::Left => std::future::pending().await,
+            State::Joining(joining) => match joining.await {
+                Ok(membership) => {
+                    self.state = State::Joined(membership);
+                    self.failures = 0;
+                    News::Joined
+                }
+                Err(error) => self.over(error),
+            },
+            State::Joined(membership) => match membership.next().await {
+                Ok(event) => News::Event(event),
+                Err(error) if matches!(error.retry(), Retry::Transient { .. }) => News::Trouble(error),
+                Err(error) => self.over(error),
+            },
+        }
+    }
+
+    fn over(&mut self, error: PortError) -> News {
+        self.failures += 1;
+        self.state = State::Joining(join(self.context.clone(), self.failures));
+        News::Over(error)
+    }
+
+    /// Leaves the group, if it is in it.
+    pub(super) async fn leave(&mut self) {
+        if let State::Joined(membership) = std::mem::replace(&mut self.state, State::Left)
+            && let Err(error) = membership.leave().await
+        {
+            tracing::warn!(subscription = %self.context.definition.name, %error, "the group could not be left");
+        }
+    }
+}
+
+fn join(context: Arc<Context>, failures: u32) -> BoxFuture<'static, Result<Box<dyn Membership>>> {
+    Box::pin(async move {
+        if failures > 0 {
+            context.sleep(backoff(failures)).await;
+        }
+        context.ports.membership.join(&context.definition.name, &context.definition.topics).await
+    })
+}

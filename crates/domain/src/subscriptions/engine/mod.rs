@@ -1,0 +1,268 @@
+//! The engine of one subscription: a thin async shell around the delivery cores of the partitions that
+//! are assigned to this replica.
+//!
+//! One task owns everything ([`actor`]); the fronts reach it by [`EngineHandle`]. It joins the group
+//! ([`member`]), finds where each assigned partition begins ([`opening`]), keeps one read a partition under
+//! way while its buffer has room ([`reading`]), hands out what is ready to the pulls that wait, and commits
+//! ([`commits`]). All decisions about events are the core's.
+//!
+//! Invariants:
+//! 1. A partition is read and delivered only between its `Assigned` and its `Revoked` or `Lost`; each such
+//!    time is a session with its own number, and a lease of another session decides nothing.
+//! 2. One commit is under way at a time, and commits of a session only grow.
+//! 3. Revoked partitions are handed over only after their last commit was answered or its time was up.
+//! 4. At most `maxInFlight` deliveries are out; buffers, waiting pulls and queued commands are bounded.
+
+mod actor;
+mod commits;
+mod member;
+mod opening;
+mod reading;
+
+use super::{Cause, Definition, DeliveryConfig, SubscriptionPorts};
+use crate::{
+    delivery::{Decision, Delivery, Lease, Status},
+    error::{Error, ErrorCode, Result},
+    topics::Topics,
+};
+use ports::{Clock, Monotonic, Offset, PartitionId, TopicName};
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+/// So many requests may wait for the engine.
+const COMMANDS_MAX: usize = 1024;
+
+/// A partition as `ackId`s name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PartitionKey {
+    /// [`name_hash`] of the topic.
+    pub(super) topic: u64,
+    /// The partition.
+    pub(super) partition: PartitionId,
+}
+
+/// The number that stands for a name in an `ackId`.
+pub(super) fn name_hash(name: &str) -> u64 {
+    hash(name.as_bytes(), &[])
+}
+
+/// The number that stands for a subscription in an `ackId`.
+pub(super) fn uid_hash(uid: &Uuid) -> u64 {
+    hash(uid.as_bytes(), &[])
+}
+
+/// The number that stands for a subscription and the log of a topic in a commit.
+fn log_hash(uid: &Uuid, topic_id: &str) -> u64 {
+    hash(uid.as_bytes(), topic_id.as_bytes())
+}
+
+fn hash(one: &[u8], other: &[u8]) -> u64 {
+    let digest = Sha256::new().chain_update(one).chain_update(other).finalize();
+    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+/// A delivery on its way to a client.
+#[derive(Debug)]
+pub(super) struct Handed {
+    /// Its partition.
+    pub(super) key: PartitionKey,
+    /// Its topic.
+    pub(super) topic: TopicName,
+    /// The delivery.
+    pub(super) delivery: Delivery,
+}
+
+/// A lease that goes back as if it had never been given.
+type Returned = Vec<(PartitionKey, Lease)>;
+
+/// What a pull is given. Dropped before it is accepted, it goes back.
+#[derive(Debug)]
+pub(super) struct Offer {
+    handed: Vec<Handed>,
+    back: mpsc::UnboundedSender<Returned>,
+}
+
+impl Offer {
+    /// Takes what was offered.
+    pub(super) fn accept(mut self) -> Vec<Handed> {
+        std::mem::take(&mut self.handed)
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if !self.handed.is_empty() {
+            let leases = self.handed.iter().map(|handed| (handed.key, handed.delivery.lease)).collect();
+            // An engine that has ended has given back everything already.
+            let _ = self.back.send(leases);
+        }
+    }
+}
+
+/// A decision on one lease.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Its place in the request.
+    pub(super) index: usize,
+    /// The lease's partition.
+    pub(super) key: PartitionKey,
+    /// The lease.
+    pub(super) lease: Lease,
+    /// What was decided.
+    pub(super) decision: Decision,
+}
+
+/// How far one partition has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// The partition.
+    pub(super) partition: PartitionId,
+    /// Everything before it is done.
+    pub(super) done: Offset,
+    /// The partition's end as last read.
+    pub(super) end: Offset,
+}
+
+/// What an engine is doing.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// Whether it is a member of its group.
+    pub(super) joined: bool,
+    /// Deliveries that are out.
+    pub(super) in_flight: usize,
+    /// What is wrong.
+    pub(super) causes: Vec<Cause>,
+    /// The partitions that it owns, by topic.
+    pub(super) progress: BTreeMap<TopicName, Vec<Progress>>,
+}
+
+enum Command {
+    Pull { max: usize, bytes_max: usize, wait: bool, reply: oneshot::Sender<Offer> },
+    Decide { items: Vec<Item>, reply: oneshot::Sender<Vec<(usize, Status)>> },
+    Look { reply: oneshot::Sender<Snapshot> },
+    Stop { drain_until: Option<Monotonic>, reply: oneshot::Sender<()> },
+}
+
+/// Reaches an engine. Dropping it ends the engine without waiting for what is out.
+#[derive(Debug)]
+pub(super) struct EngineHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl EngineHandle {
+    /// Asks for deliveries; see [`super::Subscriptions::pull`].
+    pub(super) async fn pull(
+        &self,
+        max: usize,
+        bytes_max: usize,
+        wait: Duration,
+        clock: &dyn Clock,
+    ) -> Result<Offer> {
+        let deadline = clock.monotonic() + wait;
+        let (reply, mut answer) = oneshot::channel();
+        self.send(Command::Pull { max, bytes_max, wait: !wait.is_zero(), reply }).await?;
+        if !wait.is_zero() {
+            tokio::select! {
+                biased;
+                offer = &mut answer => return offer.map_err(|_| refused()),
+                () = clock.sleep_until(deadline) => answer.close(),
+            }
+        }
+        // An offer that was made in the moment of closing is there still.
+        match answer.try_recv() {
+            Ok(offer) => Ok(offer),
+            Err(oneshot::error::TryRecvError::Closed) if !wait.is_zero() => Ok(nothing()),
+            Err(_) => answer.await.map_err(|_| refused()),
+        }
+    }
+
+    /// Applies decisions and gives the status of each with its index.
+    pub(super) async fn decide(&self, items: Vec<Item>) -> Result<Vec<(usize, Status)>> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Decide { items, reply }).await?;
+        answer.await.map_err(|_| ended())
+    }
+
+    /// What the engine is doing.
+    pub(super) async fn snapshot(&self) -> Result<Snapshot> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Look { reply }).await?;
+        answer.await.map_err(|_| ended())
+    }
+
+    /// Ends the engine: nothing more is given out, what is out may be decided until `drain_until`, then
+    /// progress is committed and the group is left. Ends at once where it has ended already.
+    pub(super) async fn stop(&self, drain_until: Option<Monotonic>) {
+        let (reply, answer) = oneshot::channel();
+        if self.send(Command::Stop { drain_until, reply }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    async fn send(&self, command: Command) -> Result<()> {
+        self.commands.send(command).await.map_err(|_| ended())
+    }
+}
+
+/// An offer of nothing.
+fn nothing() -> Offer {
+    Offer { handed: Vec::new(), back: mpsc::unbounded_channel().0 }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorCode::Unavailable, "the subscription has just been deleted, or the service stops")
+}
+
+fn refused() -> Error {
+    Error::new(ErrorCode::Unavailable, "too many pulls wait at this subscription, or it is ending")
+}
+
+/// Starts the engine of a subscription.
+pub(super) fn spawn(
+    definition: Arc<Definition>,
+    ports: SubscriptionPorts,
+    topics: Arc<Topics>,
+    config: Arc<DeliveryConfig>,
+    waiters_max: usize,
+) -> EngineHandle {
+    let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    let actor =
+        actor::Actor::new(Arc::new(Context { definition, ports, topics, config }), inbox, waiters_max);
+    tokio::spawn(actor.run());
+    EngineHandle { commands }
+}
+
+/// What all parts of an engine need.
+#[derive(Debug)]
+struct Context {
+    definition: Arc<Definition>,
+    ports: SubscriptionPorts,
+    topics: Arc<Topics>,
+    config: Arc<DeliveryConfig>,
+}
+
+impl Context {
+    fn now(&self) -> Monotonic {
+        self.ports.clock.monotonic()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        if !duration.is_zero() {
+            self.ports.clock.sleep_until(self.now() + duration).await;
+        }
+    }
+
+    fn cause(&self, code: &'static str, detail: impl Into<String>) -> Cause {
+        Cause { code, since: self.ports.clock.wall(), detail: detail.into() }
+    }
+}
+
+/// How long to wait before trying a failed call for the `failures`th time again.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(100 << failures.min(6)).min(Duration::from_secs(5))
+}

@@ -1,0 +1,68 @@
+//! One read of one partition, and what to do where the log is not what it was.
+
+use super::{Context, opening};
+use crate::error::Error;
+use ports::{ErrorKind, Fetched, LogReader, Offset, Position, ReadLimits, TopicPartition};
+use std::{sync::Arc, time::Duration};
+
+/// A read that is to be made. Owns the reader until it is done.
+pub(super) struct Reading {
+    pub(super) partition: TopicPartition,
+    pub(super) session: u32,
+    /// What [`opening::log_id`] said when the partition was opened.
+    pub(super) log: u64,
+    pub(super) reader: Box<dyn LogReader>,
+    /// Where the reader stands.
+    pub(super) position: Offset,
+    pub(super) limits: ReadLimits,
+    /// How often reading has failed since it last went well.
+    pub(super) failures: u32,
+    /// How long to wait first.
+    pub(super) delay: Duration,
+}
+
+/// What a read found.
+pub(super) enum Found {
+    /// Records, or none in time.
+    Records(Fetched),
+    /// Retention has deleted what was to be read; the reader stands at the first record that is left.
+    Overtaken { earliest: Offset },
+    /// The log ends before the position: it was cut, or made again as `log`. The reader stands at `from`.
+    OtherLog { from: Offset, log: u64 },
+    /// It did not work; the same read is to be made again.
+    Failed(Error),
+}
+
+/// Makes a read. Gives the reader back.
+pub(super) async fn read(context: Arc<Context>, mut reading: Reading) -> (Reading, Found) {
+    context.sleep(reading.delay).await;
+    let found = match reading.reader.next(reading.limits).await {
+        Ok(fetched) => Found::Records(fetched),
+        Err(error) if error.kind() == ErrorKind::OutOfRange => {
+            mend(&context, &mut reading).await.unwrap_or_else(Found::Failed)
+        }
+        Err(error) => Found::Failed(error.into()),
+    };
+    (reading, found)
+}
+
+async fn mend(context: &Context, reading: &mut Reading) -> Result<Found, Error> {
+    let partition = &reading.partition;
+    let at = [(partition.partition, Position::Earliest), (partition.partition, Position::Latest)];
+    let places = context.ports.log.locate(&partition.topic, &at).await?;
+    let (earliest, latest) = (places[0], places[1]);
+    if reading.position > latest {
+        let log = opening::log_id(context, partition).await?;
+        // What a cut log still holds was read before; another log is new from its start.
+        let from = if log == reading.log { latest } else { earliest };
+        reading.reader.seek(from).await?;
+        return Ok(Found::OtherLog { from, log });
+    }
+    if reading.position < earliest {
+        reading.reader.seek(earliest).await?;
+        return Ok(Found::Overtaken { earliest });
+    }
+    // Within the log after all: what was asked a moment ago has changed since.
+    reading.reader.seek(reading.position).await?;
+    Ok(Found::Records(Fetched { records: Vec::new(), next: reading.position, end: latest }))
+}

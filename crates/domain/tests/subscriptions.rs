@@ -1,0 +1,633 @@
+//! What a subscription promises, over the reference model and paused time: delivered at least once, done
+//! when acknowledged, whatever happens to the process, the group and the log between.
+
+use adapters_embedded::memory::Memory;
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::{
+    ErrorCode, Limits,
+    delivery::Status,
+    subscriptions::{
+        AckRequest, DeliveryConfig, NewSubscription, Pulled, PulledDelivery, StartSpec, State,
+        SubscriptionPorts, Subscriptions,
+    },
+    topics::{TopicDefaults, Topics},
+};
+use ports::{
+    AppendRequest, Clock, Committed, EventLog, GroupId, Offset, OffsetCommit, OffsetStore, PartitionId,
+    PortError, Record, Result, TopicName, TopicPartition, TopicSpec,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+use testkit::{
+    clock::TestClock,
+    fault::{Faults, FaultyLog},
+};
+
+/// Offsets of one process: once it is killed, nothing that it does has an effect.
+#[derive(Debug)]
+struct Mortal {
+    inner: Arc<dyn OffsetStore>,
+    dead: AtomicBool,
+}
+
+#[async_trait]
+impl OffsetStore for Mortal {
+    async fn commit(&self, group: &GroupId, commits: Vec<OffsetCommit>) -> Vec<Result<()>> {
+        if self.dead.load(SeqCst) {
+            let dead = || PortError::new(ports::ErrorKind::Unavailable, "commit", "the process was killed");
+            return commits.iter().map(|_| Err(dead())).collect();
+        }
+        self.inner.commit(group, commits).await
+    }
+
+    async fn committed(&self, group: &GroupId, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>> {
+        self.inner.committed(group, of).await
+    }
+
+    async fn delete(&self, group: &GroupId) -> Result<()> {
+        self.inner.delete(group).await
+    }
+}
+
+/// What lasts: the log and the stores.
+struct World {
+    memory: Memory,
+    clock: Arc<dyn Clock>,
+    topic: TopicName,
+}
+
+/// What a process is: it can be stopped, or killed.
+struct Process {
+    subscriptions: Arc<Subscriptions>,
+    offsets: Arc<Mortal>,
+    clock: Arc<dyn Clock>,
+}
+
+const NAME: &str = "mail";
+const WAIT: Option<Duration> = Some(Duration::from_secs(20));
+
+impl World {
+    async fn new(partitions: u32) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
+        let memory = Memory::new(clock.clone());
+        let world = Self { memory, clock, topic: TopicName::new("orders").unwrap() };
+        world.create_topic(partitions).await;
+        world
+    }
+
+    async fn create_topic(&self, partitions: u32) {
+        let spec = TopicSpec {
+            name: self.topic.clone(),
+            partitions,
+            replication_factor: None,
+            config: BTreeMap::new(),
+        };
+        self.memory.admin().create(spec).await.unwrap();
+    }
+
+    async fn process(&self) -> Process {
+        self.process_on(self.memory.log()).await
+    }
+
+    async fn process_on(&self, log: Arc<dyn EventLog>) -> Process {
+        let limits = Arc::new(Limits::default());
+        let offsets = Arc::new(Mortal { inner: self.memory.offsets(), dead: AtomicBool::new(false) });
+        let defaults = TopicDefaults { auto_create: false, partitions: 1, replication_factor: None };
+        let topics =
+            Topics::new(self.memory.admin(), log.clone(), self.clock.clone(), limits.clone(), defaults);
+        let ports = SubscriptionPorts {
+            log,
+            membership: self.memory.membership(),
+            offsets: offsets.clone(),
+            jobs: self.memory.jobs(),
+            clock: self.clock.clone(),
+        };
+        let subscriptions = Subscriptions::new(ports, topics, limits, DeliveryConfig::default());
+        subscriptions.start().await.unwrap();
+        Process { subscriptions, offsets, clock: self.clock.clone() }
+    }
+
+    /// Publishes numbers in order, each to the partition that its remainder names.
+    async fn publish(&self, numbers: std::ops::Range<u32>, partitions: u32) {
+        let record = |n: u32| Record { value: Some(Bytes::from(n.to_string())), ..Record::default() };
+        let request = AppendRequest {
+            topic: self.topic.clone(),
+            records: numbers.map(|n| (n % partitions, record(n))).collect(),
+            timeout: Duration::from_secs(1),
+        };
+        for outcome in self.memory.log().append(request).await.outcomes {
+            outcome.unwrap();
+        }
+    }
+
+    async fn committed(&self, partition: PartitionId) -> Option<Offset> {
+        let of = [TopicPartition::new(self.topic.clone(), partition)];
+        let committed = self.memory.offsets().committed(&GroupId::new(NAME).unwrap(), &of).await.unwrap();
+        committed[0].as_ref().map(|committed| committed.next)
+    }
+}
+
+impl Process {
+    async fn create(&self, change: impl FnOnce(&mut NewSubscription)) {
+        let mut new = definition();
+        change(&mut new);
+        self.subscriptions.create(new).await.unwrap();
+    }
+
+    async fn pull(&self, max: i64) -> Vec<PulledDelivery> {
+        self.subscriptions.pull(NAME, Some(max), WAIT).await.unwrap().deliveries
+    }
+
+    /// Pulls until so many have come.
+    async fn pull_all(&self, count: usize) -> Vec<PulledDelivery> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            let more = self.pull((count - all.len()) as i64).await;
+            assert!(!more.is_empty(), "only {} of {count} came", all.len());
+            all.extend(more);
+        }
+        all
+    }
+
+    async fn decide(&self, request: AckRequest) -> Vec<Status> {
+        let answered = self.subscriptions.acknowledge(NAME, request).await.unwrap();
+        answered.into_iter().map(|(_, status)| status).collect()
+    }
+
+    async fn ack(&self, deliveries: &[PulledDelivery]) {
+        let statuses = self.decide(AckRequest { ack: ids(deliveries), ..AckRequest::default() }).await;
+        assert!(statuses.iter().all(|status| *status == Status::Ok), "{statuses:?}");
+    }
+
+    async fn nothing_comes(&self) {
+        let came = numbers(&self.pull(1000).await);
+        assert!(came.is_empty(), "{came:?} came again");
+    }
+
+    async fn stop(self) {
+        self.subscriptions.shutdown(self.clock.monotonic()).await;
+    }
+
+    /// Ends the process as kill -9 does: what it has not committed is forgotten.
+    async fn kill(self) {
+        self.offsets.dead.store(true, SeqCst);
+        self.subscriptions.shutdown(self.clock.monotonic()).await;
+    }
+}
+
+fn definition() -> NewSubscription {
+    NewSubscription {
+        name: NAME.into(),
+        topics: vec!["orders".into()],
+        ordering: Some("none".into()),
+        ..NewSubscription::default()
+    }
+}
+
+fn ids(deliveries: &[PulledDelivery]) -> Vec<String> {
+    deliveries.iter().map(|delivery| delivery.ack_id.clone()).collect()
+}
+
+fn number(delivery: &PulledDelivery) -> u32 {
+    let value = delivery.record.record.value.as_deref().unwrap();
+    std::str::from_utf8(value).unwrap().parse().unwrap()
+}
+
+fn numbers(deliveries: &[PulledDelivery]) -> BTreeSet<u32> {
+    deliveries.iter().map(number).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_does_not_come_again_after_a_stop() {
+    let world = World::new(3).await;
+    world.publish(0..100, 3).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let all = process.pull_all(100).await;
+    assert_eq!(numbers(&all), (0..100).collect());
+    process.ack(&all).await;
+    process.nothing_comes().await;
+    process.stop().await;
+    let next = world.process().await;
+    next.nothing_comes().await;
+    world.publish(100..103, 3).await;
+    assert_eq!(numbers(&next.pull_all(3).await), (100..103).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_keeps_what_was_done_beyond_a_gap_and_the_gap_comes_again() {
+    let world = World::new(1).await;
+    world.publish(0..50, 1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let mut all = process.pull_all(50).await;
+    let gap = [all.remove(7), all.remove(20)];
+    process.ack(&all).await;
+    process.stop().await;
+    assert_eq!(world.committed(0).await, Some(7), "the commit must not pass an event that is undecided");
+    let next = world.process().await;
+    let again = next.pull_all(2).await;
+    assert_eq!(numbers(&again), numbers(&gap));
+    next.ack(&again).await;
+    next.nothing_comes().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_process_loses_nothing() {
+    let world = World::new(3).await;
+    world.publish(0..90, 3).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let first = process.pull_all(30).await;
+    process.ack(&first).await;
+    // Committed within a second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = process.pull_all(30).await;
+    process.ack(&second).await;
+    process.kill().await;
+    let next = world.process().await;
+    let rest = next.pull_all(60).await;
+    assert!(numbers(&rest).is_disjoint(&numbers(&first)), "what was committed came again");
+    assert_eq!(numbers(&rest).len(), 60);
+    next.ack(&rest).await;
+    next.nothing_comes().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_decided_in_time_comes_again_as_the_next_attempt() {
+    let world = World::new(1).await;
+    world.publish(0..3, 1).await;
+    let process = world.process().await;
+    process.create(|new| new.ack_timeout = Some("2s".into())).await;
+    let first = process.pull_all(3).await;
+    assert!(first.iter().all(|delivery| delivery.attempt == 1));
+    process.ack(&first[..1]).await;
+    let again = process.pull_all(2).await;
+    assert_eq!(numbers(&again), [1, 2].into());
+    assert!(again.iter().all(|delivery| delivery.attempt == 2), "{again:?}");
+    process.ack(&again).await;
+    process.nothing_comes().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_is_given_up_gives_back_and_counts_no_attempt() {
+    let world = World::new(1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    for round in 0..50_u32 {
+        // The pull ends at about the moment at which the event comes.
+        let pull = process.subscriptions.pull(NAME, Some(10), WAIT);
+        let publish = async {
+            world.publish(round..round + 1, 1).await;
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+        };
+        let pulled: Option<domain::Result<Pulled>> = tokio::select! {
+            biased;
+            pulled = pull => Some(pulled),
+            () = publish => None,
+        };
+        let deliveries = match pulled {
+            Some(pulled) => pulled.unwrap().deliveries,
+            None => process.pull_all(1).await,
+        };
+        assert_eq!((deliveries.len(), number(&deliveries[0]), deliveries[0].attempt), (1, round, 1));
+        process.ack(&deliveries).await;
+    }
+    process.nothing_comes().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_waits_as_long_as_it_says_and_no_longer() {
+    let world = World::new(1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let began = world.clock.monotonic();
+    process.nothing_comes().await;
+    assert_eq!(world.clock.monotonic().since(began), WAIT.unwrap());
+    let pulled = process.subscriptions.pull(NAME, None, None).await.unwrap();
+    assert!(pulled.deliveries.is_empty());
+    assert_eq!(world.clock.monotonic().since(began), WAIT.unwrap(), "without a wait it answers at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_out_than_max_in_flight() {
+    let world = World::new(3).await;
+    world.publish(0..30, 3).await;
+    let process = world.process().await;
+    process
+        .create(|new| {
+            new.max_in_flight = Some(10);
+            new.ack_timeout = Some("1h".into());
+        })
+        .await;
+    let out = process.pull_all(10).await;
+    process.nothing_comes().await;
+    process.ack(&out[..4]).await;
+    assert_eq!(process.pull_all(4).await.len(), 4);
+    process.nothing_comes().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_replicas_share_and_what_was_done_at_one_does_not_come_at_the_other() {
+    let world = World::new(4).await;
+    world.publish(0..200, 4).await;
+    let one = world.process().await;
+    one.create(|_| {}).await;
+    let mut done = BTreeSet::new();
+    let first = one.pull_all(100).await;
+    one.ack(&first).await;
+    done.extend(numbers(&first));
+    let other = world.process().await;
+    let mut seen_by_other = 0;
+    while done.len() < 200 {
+        for (process, is_other) in [(&one, false), (&other, true)] {
+            let deliveries = process
+                .subscriptions
+                .pull(NAME, Some(10), Some(Duration::from_secs(1)))
+                .await
+                .unwrap()
+                .deliveries;
+            process.ack(&deliveries).await;
+            for number in numbers(&deliveries) {
+                assert!(done.insert(number), "{number} was done and came again");
+                seen_by_other += u32::from(is_other);
+            }
+        }
+    }
+    assert!(seen_by_other > 0, "the second replica had nothing to do");
+    one.kill().await;
+    other.nothing_comes().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_ordering_partition_a_lapse_takes_the_later_ones_back_and_order_holds() {
+    let world = World::new(2).await;
+    world.publish(0..40, 2).await;
+    let process = world.process().await;
+    process
+        .create(|new| {
+            new.ordering = Some("partition".into());
+            new.ack_timeout = Some("2s".into());
+        })
+        .await;
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut done: BTreeMap<PartitionId, Vec<u32>> = BTreeMap::new();
+    while done.values().map(Vec::len).sum::<usize>() < 40 {
+        let deliveries = process.pull(rng.random_range(1..10)).await;
+        for delivery in &deliveries {
+            if rng.random_bool(0.2) {
+                // Never answered: it and what follows it in its run lapse.
+                continue;
+            }
+            let request = AckRequest { ack: vec![delivery.ack_id.clone()], ..AckRequest::default() };
+            if process.decide(request).await == [Status::Ok] {
+                let list = done.entry(delivery.partition).or_default();
+                if !list.contains(&number(delivery)) {
+                    list.push(number(delivery));
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    for partition in 0..2 {
+        let mut list = done[&partition].clone();
+        list.sort_unstable();
+        let all: Vec<u32> = (0..40).filter(|n| n % 2 == partition).collect();
+        assert_eq!(list, all);
+    }
+    process.nothing_comes().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ack_id_of_another_hand_is_unknown() {
+    let world = World::new(1).await;
+    world.publish(0..1, 1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    process.create(|new| new.name = "other".into()).await;
+    let out = process.pull_all(1).await;
+    let mut tampered = out[0].ack_id.clone();
+    let last = tampered.pop().unwrap();
+    tampered.push(if last == 'A' { 'B' } else { 'A' });
+    let others = process.subscriptions.pull("other", None, WAIT).await.unwrap().deliveries;
+    let ack = vec![tampered, others[0].ack_id.clone(), String::new(), "ä".into(), "A".repeat(10_000)];
+    assert_eq!(process.decide(AckRequest { ack, ..AckRequest::default() }).await, [Status::Unknown; 5]);
+    process.ack(&out).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_is_fixed_when_the_subscription_is_made() {
+    let world = World::new(1).await;
+    world.publish(0..10, 1).await;
+    let process = world.process().await;
+    process.create(|new| new.start = Some(StartSpec::Latest)).await;
+    process.subscriptions.shutdown(world.clock.monotonic()).await;
+    // Published while nobody reads; nothing was committed yet.
+    world.publish(10..12, 1).await;
+    let next = world.process().await;
+    assert_eq!(numbers(&next.pull_all(2).await), [10, 11].into());
+    let offsets = BTreeMap::from([("orders".to_owned(), BTreeMap::from([("0".to_owned(), 9)]))]);
+    next.create(|new| {
+        new.name = "by-offset".into();
+        new.start = Some(StartSpec::Offsets(offsets));
+    })
+    .await;
+    let pulled = next.subscriptions.pull("by-offset", None, WAIT).await.unwrap().deliveries;
+    assert_eq!(numbers(&pulled), [9, 10, 11].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_made_again_is_read_from_its_start() {
+    let world = World::new(1).await;
+    world.publish(0..10, 1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let all = process.pull_all(10).await;
+    process.ack(&all).await;
+    process.stop().await;
+    world.memory.admin().delete(&world.topic).await.unwrap();
+    world.create_topic(1).await;
+    // More than there were, so that the old position lies within the new log.
+    world.publish(100..120, 1).await;
+    let next = world.process().await;
+    assert_eq!(numbers(&next.pull_all(20).await), (100..120).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_made_again_under_a_running_subscription_is_read_from_its_start() {
+    let world = World::new(1).await;
+    world.publish(0..10, 1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let all = process.pull_all(10).await;
+    process.ack(&all).await;
+    world.memory.admin().delete(&world.topic).await.unwrap();
+    world.create_topic(1).await;
+    world.publish(100..103, 1).await;
+    assert_eq!(numbers(&process.pull_all(3).await), (100..103).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_retention_deleted_is_counted_and_shown_and_the_rest_comes() {
+    let world = World::new(1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    process.nothing_comes().await;
+    process.subscriptions.shutdown(world.clock.monotonic()).await;
+    world.publish(0..10, 1).await;
+    world.memory.admin().trim(&world.topic, &[(0, 6)]).await.unwrap();
+    let next = world.process().await;
+    let rest = next.pull_all(4).await;
+    assert_eq!(numbers(&rest), (6..10).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_topic_and_a_name_twice_are_refused() {
+    let world = World::new(1).await;
+    let process = world.process().await;
+    let unknown = NewSubscription { topics: vec!["nope".into()], ..definition() };
+    let error = process.subscriptions.create(unknown).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TopicNotFound);
+    process.create(|_| {}).await;
+    let twice = process.subscriptions.create(definition()).await.unwrap_err();
+    assert_eq!(twice.code(), ErrorCode::AlreadyExists);
+    let missing = process.subscriptions.get("nope").await.unwrap_err();
+    assert_eq!(missing.code(), ErrorCode::SubscriptionNotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_with_offsets_of_somebody_else_is_not_taken() {
+    let world = World::new(1).await;
+    let group = GroupId::new(NAME).unwrap();
+    let mut member =
+        world.memory.membership().join(&group, std::slice::from_ref(&world.topic)).await.unwrap();
+    let ports::MembershipEvent::Assigned { generation, partitions } = member.next().await.unwrap() else {
+        panic!("nothing was assigned");
+    };
+    let commit = OffsetCommit { partition: partitions[0].clone(), generation, next: 0, metadata: "".into() };
+    world.memory.offsets().commit(&group, vec![commit]).await[0].as_ref().unwrap();
+    member.leave().await.unwrap();
+    let process = world.process().await;
+    let error = process.subscriptions.create(definition()).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Conflict);
+    assert!(world.committed(0).await.is_some(), "the foreign offsets were touched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_subscription_leaves_no_offsets_and_its_name_begins_anew() {
+    let world = World::new(1).await;
+    world.publish(0..5, 1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let all = process.pull_all(5).await;
+    process.ack(&all).await;
+    process.subscriptions.delete(NAME).await.unwrap();
+    assert_eq!(world.committed(0).await, None);
+    assert_eq!(process.subscriptions.list().await.unwrap().len(), 0);
+    process.create(|_| {}).await;
+    assert_eq!(numbers(&process.pull_all(5).await), (0..5).collect());
+    let late = process.decide(AckRequest { ack: ids(&all), ..AckRequest::default() }).await;
+    assert_eq!(late, [Status::Unknown; 5], "an ackId of the deleted one decides nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_shows_is_what_there_is() {
+    let world = World::new(2).await;
+    world.publish(0..10, 2).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let out = process.pull_all(10).await;
+    process.ack(&out[..3]).await;
+    let view = process.subscriptions.get(NAME).await.unwrap();
+    assert_eq!((view.state, view.in_flight, view.members.len()), (State::Active, 7, 1));
+    process.ack(&out[3..]).await;
+    let view = process.subscriptions.get(NAME).await.unwrap();
+    assert_eq!((view.lag, view.in_flight), (0, 0));
+    world.publish(10..14, 2).await;
+    assert_eq!(process.subscriptions.get(NAME).await.unwrap().lag, 4);
+}
+
+/// A log that fails half of the time, clients that forget, release and acknowledge in any order, stops and
+/// kills: every event is acknowledged in the end, and none comes after its acknowledgement was committed.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_and_nothing_comes_after_it_was_committed_under_random_faults() {
+    for seed in 0..20 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let world = World::new(3).await;
+        let faults =
+            Faults { error_before: 0.3, error_after: 0.2, delay: 0.5, delay_max: Duration::from_millis(300) };
+        let log = || Arc::new(FaultyLog::new(world.memory.log(), world.clock.clone(), seed, faults));
+        let mut process = world.process().await;
+        let ordering = if seed % 2 == 0 { "none" } else { "partition" };
+        process
+            .create(|new| {
+                new.ordering = Some(ordering.into());
+                new.ack_timeout = Some("5s".into());
+            })
+            .await;
+        process.stop().await;
+        process = world.process_on(log()).await;
+        let (mut acked, mut committed, mut acked_here) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut published = 0;
+        while acked.len() < 300 {
+            if published < 300 {
+                world.publish(published..published + 30, 3).await;
+                published += 30;
+            }
+            let mut deliveries = process.pull(rng.random_range(1..60)).await;
+            for number in numbers(&deliveries) {
+                assert!(!committed.contains(&number), "{number} was committed and came again (seed {seed})");
+            }
+            let mut request = AckRequest::default();
+            while !deliveries.is_empty() {
+                let delivery = deliveries.swap_remove(rng.random_range(0..deliveries.len()));
+                let number = number(&delivery);
+                match rng.random_range(0..10) {
+                    0 => {}
+                    1 => request.release.push(delivery.ack_id),
+                    _ => {
+                        let ack = AckRequest { ack: vec![delivery.ack_id], ..AckRequest::default() };
+                        if process.decide(ack).await == [Status::Ok] {
+                            acked.insert(number);
+                            acked_here.insert(number);
+                        }
+                    }
+                }
+            }
+            process.decide(request).await;
+            match rng.random_range(0..12) {
+                0 => {
+                    process.stop().await;
+                    committed.append(&mut acked_here);
+                    process = world.process_on(log()).await;
+                }
+                1 => {
+                    process.kill().await;
+                    acked_here.clear();
+                    process = world.process_on(log()).await;
+                }
+                _ => {}
+            }
+        }
+        // What was acknowledged and not committed before a kill comes once more.
+        loop {
+            let rest = process.pull(1000).await;
+            if rest.is_empty() {
+                break;
+            }
+            process.decide(AckRequest { ack: ids(&rest), ..AckRequest::default() }).await;
+        }
+        process.stop().await;
+        world.process().await.nothing_comes().await;
+    }
+}
