@@ -266,7 +266,7 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     text.parse::<jiff::Timestamp>().ok().map(|t| Timestamp(t.as_millisecond()))
 }
 
-/// A UUIDv7 (RFC 9562) of `now`.
+/// A version 7 UUID (RFC 9562) of `now`.
 pub fn new_id(now: Timestamp) -> ByteString {
     let uuid = uuid::Builder::from_unix_timestamp_millis(now.0.max(0) as u64, &rand::random()).into_uuid();
     let mut buffer = uuid::Uuid::encode_buffer();

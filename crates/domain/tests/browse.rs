@@ -1,5 +1,7 @@
 //! What browsing, the live tail and the operator's view of topics promise, over the reference model.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
+
 use adapters_embedded::memory::Memory;
 use domain::{
     Error, ErrorCode, Limits,

@@ -1,5 +1,7 @@
 //! What publishing promises, over mocks: each test scripts what the log says.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{

@@ -318,16 +318,12 @@ impl PartitionCore {
         }
         match (event.state, decision) {
             (State::TakenBack, _) => Status::Superseded,
-            // Late, and not out again.
-            (State::Ready, Decision::Ack) => {
+            // Late is good too while it is not out again.
+            (State::Ready | State::Out { .. } | State::Waiting { .. }, Decision::Ack) => {
                 self.ack(now, lease.offset);
                 Status::Ok
             }
             (State::Ready, Decision::Release | Decision::Extend(_)) => Status::Expired,
-            (State::Out { .. } | State::Waiting { .. }, Decision::Ack) => {
-                self.ack(now, lease.offset);
-                Status::Ok
-            }
             (State::Out { .. } | State::Waiting { .. }, Decision::Release) => {
                 self.take_back(now, lease.offset, State::Ready);
                 Status::Ok
