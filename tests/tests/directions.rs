@@ -17,9 +17,11 @@ fn may_depend(from: &str, to: &str, kind: DependencyKind) -> bool {
     match (from, to) {
         // Nothing stands on the composition root or on the end-to-end tests.
         (_, "app" | "tests") => false,
-        // They use everything, and the product is not made of them.
-        ("tests" | "bench", _) => true,
+        // Nor on the benches, which speak to the service as a client does, in its protocol buffers.
         (_, "bench") => false,
+        ("bench", to) => to == "api-grpc",
+        // They use everything, and the product is not made of them.
+        ("tests", _) => true,
         (from, "ports") => from != "ports",
         (_, "testkit") => is_test,
         (from, "domain") => from == "app" || from.starts_with("api-"),
@@ -91,6 +93,7 @@ fn the_directions_are_those_of_the_map() {
         ("app", "api-http"),
         ("app", "adapters-kafka"),
         ("app", "domain"),
+        ("bench", "api-grpc"),
         ("api-grpc", "domain"),
         ("domain", "ports"),
         ("adapters-embedded", "ports"),
@@ -111,6 +114,8 @@ fn the_directions_are_those_of_the_map() {
         ("api-http", "api-grpc"),
         ("api-http", "app"),
         ("app", "testkit"),
+        ("bench", "adapters-kafka"),
+        ("bench", "app"),
         ("testkit", "domain"),
     ] {
         assert!(!may_depend(from, to, Normal), "{from} -> {to}");

@@ -1,0 +1,136 @@
+//! What is measured beside what, and what is asked of it.
+
+/// A row: contenders that take turns. The first is ours.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// As `--only` names it.
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Whether it is one of `--peers`.
+    pub(crate) peers: bool,
+    pub(crate) contenders: &'static [Contender],
+    pub(crate) targets: &'static [Target],
+}
+
+/// One who runs.
+#[derive(Debug)]
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) way: Way,
+}
+
+/// How a contender publishes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// HTTP, a request at a time a connection.
+    Http { server: On, connections: usize, batch: usize },
+    /// Single events over HTTP, due at a rate a second.
+    PacedHttp { server: On, rate: u32 },
+    /// The producer itself with so many records on their way.
+    Raw { in_flight: usize },
+    /// The producer itself as fast as it goes.
+    Flood,
+    /// The producer itself, records due at a rate a second.
+    PacedRaw { rate: u32 },
+    /// Kafka's own `ProducerPerformance`.
+    KafkaTool,
+    /// `nats bench js pub sync`.
+    NatsSync { clients: u32 },
+    /// `nats bench js pub async`.
+    NatsAsync { clients: u32, in_flight: u32 },
+}
+
+/// The server of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    /// The service on Kafka.
+    Kafka,
+    /// The service on its embedded log.
+    Embedded,
+    /// The bare route on Kafka.
+    Bare,
+}
+
+/// What is asked of the first contender of a row beside another one.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) figure: Figure,
+    /// Which contender of the row it stands beside.
+    pub(crate) beside: usize,
+    pub(crate) bound: f64,
+}
+
+/// What is compared, and which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Figure {
+    /// Events a second: at least `bound` times the other's.
+    Rate,
+    /// The 99th percentile: at most `bound` times the other's.
+    P99,
+}
+
+/// The most resident memory of the service in MB, whatever the load.
+pub(crate) const RSS_MB_MAX: f64 = 60.0;
+
+const RATE: u32 = 1000;
+
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "http-1",
+        about: "HTTP, single events, 1 connection",
+        peers: false,
+        contenders: &[
+            Contender { name: "service", way: Way::Http { server: On::Kafka, connections: 1, batch: 1 } },
+            Contender { name: "bare route", way: Way::Http { server: On::Bare, connections: 1, batch: 1 } },
+            Contender { name: "rdkafka, 1 in flight", way: Way::Raw { in_flight: 1 } },
+        ],
+        targets: &[],
+    },
+    Row {
+        name: "http-64",
+        about: "HTTP, single events, 64 connections",
+        peers: false,
+        contenders: &[
+            Contender { name: "service", way: Way::Http { server: On::Kafka, connections: 64, batch: 1 } },
+            Contender { name: "bare route", way: Way::Http { server: On::Bare, connections: 64, batch: 1 } },
+            Contender { name: "rdkafka, 64 in flight", way: Way::Raw { in_flight: 64 } },
+        ],
+        targets: &[Target { figure: Figure::Rate, beside: 1, bound: 0.75 }],
+    },
+    Row {
+        name: "http-batch",
+        about: "HTTP, batches of 100, 8 connections",
+        peers: false,
+        contenders: &[
+            Contender { name: "service", way: Way::Http { server: On::Kafka, connections: 8, batch: 100 } },
+            Contender { name: "bare route", way: Way::Http { server: On::Bare, connections: 8, batch: 100 } },
+            Contender { name: "rdkafka", way: Way::Flood },
+            Contender { name: "ProducerPerformance", way: Way::KafkaTool },
+        ],
+        targets: &[Target { figure: Figure::Rate, beside: 2, bound: 0.5 }],
+    },
+    Row {
+        name: "latency",
+        about: "1000 single events a second, latency from when each was due",
+        peers: false,
+        contenders: &[
+            Contender { name: "service", way: Way::PacedHttp { server: On::Kafka, rate: RATE } },
+            Contender { name: "bare route", way: Way::PacedHttp { server: On::Bare, rate: RATE } },
+            Contender { name: "rdkafka", way: Way::PacedRaw { rate: RATE } },
+        ],
+        targets: &[Target { figure: Figure::P99, beside: 2, bound: 1.5 }],
+    },
+    Row {
+        name: "peers-single",
+        about: "embedded log, durable at every receipt: single events, 64 clients",
+        peers: true,
+        contenders: &[
+            Contender {
+                name: "service, HTTP",
+                way: Way::Http { server: On::Embedded, connections: 64, batch: 1 },
+            },
+            Contender { name: "NATS JetStream, fsync off, sync", way: Way::NatsSync { clients: 64 } },
+        ],
+        targets: &[Target { figure: Figure::Rate, beside: 1, bound: 1.0 }],
+    },
+];
