@@ -11,12 +11,28 @@
 //!    connections are bounded, in bytes and in time.
 //! 3. The bytes of an event's value and key are slices of the request's body; they are not copied.
 
+mod body;
+mod browse;
 mod config;
+mod connection;
 mod health;
+mod json;
+mod problem;
+mod publish;
+mod request;
+mod respond;
+mod router;
 mod server;
+mod show;
+mod subscriptions;
+mod time;
+mod topics;
 
 pub use config::HttpConfig;
+pub use connection::Peer;
 pub use health::{Component, Health};
+pub use respond::ReplyBody;
+pub use router::Router;
 pub use server::serve;
 
 use domain::{Limits, browse::Browser, publish::Publisher, subscriptions::Subscriptions, topics::Topics};

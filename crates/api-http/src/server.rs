@@ -1,9 +1,25 @@
-//! Serves connections.
+//! Accepts connections and serves each until it ends, is given up, or the server stops.
 
-use crate::{HttpConfig, Services};
-use std::io;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use crate::{
+    HttpConfig, Services,
+    connection::{self, Peer},
+    router::Router,
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a connection that answers nothing may take to end once the server is told to stop: the last
+/// bytes of an answer may still be on their way.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// How long to wait after accepting failed, as it does when there are no more file descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// Serves HTTP/1.1 on `listener` until `shutdown` is cancelled and what was being answered then is
 /// answered, or [`HttpConfig::drain_timeout`] has passed.
@@ -22,7 +38,109 @@ pub async fn serve(
     config: HttpConfig,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let _ = (listener, services, config);
-    shutdown.cancelled().await;
+    let router = Arc::new(Router::new(services, config, shutdown.clone()));
+    let config = router.config();
+    let places = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
+    let connections = TaskTracker::new();
+    // Ends what has not ended by itself in time.
+    let kill = CancellationToken::new();
+    loop {
+        let accept = async {
+            // Nobody closes it, so that this waits for a place and nothing else.
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = accept => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        let (router, stop, kill) = (router.clone(), shutdown.child_token(), kill.child_token());
+        connections.spawn(async move {
+            tokio::select! {
+                biased;
+                () = serve_connection(stream, &router, &stop) => {}
+                () = kill.cancelled() => {}
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(config.drain_timeout, connections.wait()).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "requests that were not answered in time are cut off"
+        );
+        kill.cancel();
+        connections.wait().await;
+    }
     Ok(())
+}
+
+async fn serve_connection(stream: TcpStream, router: &Arc<Router>, stop: &CancellationToken) {
+    // An answer is written at once and as a whole: there is nothing to wait for. Where it cannot be said
+    // the answers are slower, not wrong.
+    let _ = stream.set_nodelay(true);
+    let config = router.config();
+    let (socket, peer) = connection::split(stream);
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let (router, peer) = (router.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(router.handle(request, peer).await) }
+    });
+    let serving = http1::Builder::new()
+        // A client may say that it is done before it reads its answer.
+        .half_close(true)
+        .max_headers(config.headers_max)
+        .max_header_size(config.header_bytes_max)
+        // Heads are timed by the connection's own clock, which needs no timer a request.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(serving);
+    let mut look = interval(connection::look_interval(config));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                return;
+            }
+            () = stop.cancelled() => break,
+            _ = look.tick() => {
+                if peer.is_overdue(config) {
+                    tracing::debug!("a connection was given up");
+                    return;
+                }
+            }
+        }
+    }
+    serving.as_mut().graceful_shutdown();
+    // One that answers a request may do so; one that has sent half a head has nothing to lose.
+    tokio::select! {
+        biased;
+        _ = &mut serving => {}
+        () = unused(&peer) => {}
+    }
+}
+
+/// Resolves when no request has been answered for a moment.
+async fn unused(peer: &Peer) {
+    loop {
+        let was_handling = peer.is_handling();
+        sleep(CLOSE_WITHIN).await;
+        if !was_handling && !peer.is_handling() {
+            return;
+        }
+    }
 }

@@ -1,0 +1,363 @@
+//! Subscriptions: create, list, describe, delete, pull, and decide what was pulled.
+
+use crate::{
+    json::{Object, integer, push_string, push_u64, short, string},
+    problem::Problem,
+    respond::{Reply, json as json_reply, no_content, value},
+    router::Call,
+    show::push_event,
+    time::{push_time, read_time},
+    topics::json_body,
+};
+use bytes::Bytes;
+use domain::{
+    Error, Result,
+    delivery::{Ordering, Status},
+    event::time_text,
+    subscriptions::{
+        AckRequest, DeliveryMode, NewSubscription, Payload, Pulled, StartSpec, SubscriptionView,
+        parse_duration, show_duration,
+    },
+};
+use http::{HeaderValue, StatusCode, header};
+use hyper::body::Body;
+use ports::Timestamp;
+use serde_json::{Value, json};
+use std::{borrow::Cow, time::Duration};
+
+/// All fields of a definition.
+const FIELDS: [&str; 13] = [
+    "name",
+    "topics",
+    "filter",
+    "delivery",
+    "ordering",
+    "maxInFlight",
+    "ackTimeout",
+    "retry",
+    "deadLetter",
+    "dedup",
+    "payload",
+    "start",
+    "adoptGroup",
+];
+/// The fields of `delivery`; all but the first say how to push.
+const DELIVERY_FIELDS: [&str; 7] = ["mode", "url", "format", "secret", "timeout", "headers", "concurrency"];
+
+/// `POST /v1/subscriptions`.
+pub(crate) async fn create<B>(call: &Call<'_>, body: B) -> Result<Reply, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let body = json_body(call, body).await?;
+    let view = call.services.subscriptions.create(read_new(&body)?).await?;
+    Ok(shown(StatusCode::CREATED, &view))
+}
+
+fn read_new(body: &str) -> Result<NewSubscription> {
+    let mut object = Object::body(body, &FIELDS)?;
+    let mut new = NewSubscription {
+        name: object.string("name")?.ok_or_else(|| Error::invalid("name", "is missing"))?,
+        topics: object.strings("topics")?,
+        ordering: object.string("ordering")?,
+        max_in_flight: object.integer("maxInFlight")?,
+        ack_timeout: object.string("ackTimeout")?,
+        payload: object.string("payload")?,
+        start: object.raw("start").map(read_start).transpose()?,
+        ..NewSubscription::default()
+    };
+    if let Some(raw) = object.raw("delivery") {
+        let mut delivery = Object::at("delivery", raw, &DELIVERY_FIELDS)?;
+        new.delivery_mode = delivery.string("mode")?;
+        new.not_built.extend(delivery.named());
+    }
+    new.not_built.extend(object.named());
+    Ok(new)
+}
+
+fn read_start(raw: &str) -> Result<StartSpec> {
+    if raw.starts_with('{') {
+        let topics = Object::map("start", raw)?;
+        let offsets = topics.entries(|field, raw| Object::map(field, raw)?.entries(integer))?;
+        return Ok(StartSpec::Offsets(offsets));
+    }
+    let text = if raw.starts_with('"') { string("start", raw)? } else { Cow::Borrowed(raw) };
+    match &*text {
+        "earliest" => Ok(StartSpec::Earliest),
+        "latest" => Ok(StartSpec::Latest),
+        text => read_time(text).map(|time| StartSpec::Time(time.0)).ok_or_else(|| {
+            let message = format!(
+                "must be `earliest`, `latest`, a time between 1970 and 9999, or offsets as \
+                 {{\"orders\": {{\"0\": 10}}}} (given: {:?})",
+                short(text)
+            );
+            Error::invalid("start", message)
+        }),
+    }
+}
+
+/// `GET /v1/subscriptions`.
+pub(crate) async fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    let views = call.services.subscriptions.list().await?;
+    let views: Vec<Value> = views.iter().map(show).collect();
+    Ok(value(StatusCode::OK, &json!({"subscriptions": views})))
+}
+
+/// `GET /v1/subscriptions/{name}`.
+pub(crate) async fn get(call: &Call<'_>, name: &str) -> Result<Reply, Problem> {
+    let view = call.services.subscriptions.get(name).await?;
+    Ok(shown(StatusCode::OK, &view))
+}
+
+/// `DELETE /v1/subscriptions/{name}`.
+pub(crate) async fn delete(call: &Call<'_>, name: &str) -> Result<Reply, Problem> {
+    call.services.subscriptions.delete(name).await?;
+    Ok(no_content())
+}
+
+fn shown(status: StatusCode, view: &SubscriptionView) -> Reply {
+    let mut reply = value(status, &show(view));
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", view.version)) {
+        reply.headers_mut().insert(header::ETAG, tag);
+    }
+    reply
+}
+
+/// What is in force, and how it goes.
+fn show(view: &SubscriptionView) -> Value {
+    let definition = &view.definition;
+    let topics: Vec<&str> = definition.topics.iter().map(ports::TopicName::as_str).collect();
+    let causes: Vec<Value> = view
+        .causes
+        .iter()
+        .map(|cause| json!({"code": cause.code, "since": time_text(cause.since), "detail": cause.detail}))
+        .collect();
+    json!({
+        "name": definition.name.as_str(),
+        "topics": topics,
+        "delivery": {"mode": match definition.mode { DeliveryMode::Pull => "pull" }},
+        "ordering": match definition.ordering {
+            Ordering::None => "none",
+            Ordering::Partition => "partition",
+            Ordering::Key => "key",
+        },
+        "maxInFlight": definition.max_in_flight,
+        "ackTimeout": show_duration(definition.ack_timeout).to_string(),
+        "payload": match definition.payload { Payload::Json => "json", Payload::Bytes => "bytes" },
+        "start": match &definition.start {
+            StartSpec::Earliest => json!("earliest"),
+            StartSpec::Latest => json!("latest"),
+            StartSpec::Time(ms) => json!(time_text(Timestamp(*ms))),
+            StartSpec::Offsets(offsets) => json!(offsets),
+        },
+        "createdAt": time_text(definition.created_at()),
+        "state": view.state.as_str(),
+        "causes": causes,
+        "lag": view.lag,
+        "inFlight": view.in_flight,
+        "held": view.held,
+        "members": view.members,
+    })
+}
+
+/// `POST /v1/subscriptions/{name}/pull`.
+pub(crate) async fn pull<B>(call: &Call<'_>, name: &str, body: B) -> Result<Reply, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let body = json_body(call, body).await?;
+    let (max, wait) = read_pull(&body)?;
+    let pulling = call.services.subscriptions.pull(name, max, wait);
+    if wait.is_none_or(|wait| wait.is_zero()) {
+        return Ok(deliveries(pulling.await?));
+    }
+    // Dropping the pull gives back what it would have been given.
+    tokio::select! {
+        biased;
+        pulled = pulling => Ok(deliveries(pulled?)),
+        () = call.stop.cancelled() => Ok(no_deliveries()),
+        () = call.peer.gone() => Ok(no_deliveries()),
+    }
+}
+
+fn read_pull(body: &str) -> Result<(Option<i64>, Option<Duration>)> {
+    if body.is_empty() {
+        return Ok((None, None));
+    }
+    let mut object = Object::body(body, &["max", "wait"])?;
+    let max = object.integer("max")?;
+    let wait = object.string("wait")?.map(|text| duration("wait", &text)).transpose()?;
+    Ok((max, wait))
+}
+
+fn duration(field: &str, text: &str) -> Result<Duration> {
+    parse_duration(text).map_err(|message| Error::invalid(field, message))
+}
+
+fn no_deliveries() -> Reply {
+    json_reply(StatusCode::OK, b"{\"deliveries\":[]}".to_vec())
+}
+
+fn deliveries(pulled: Pulled) -> Reply {
+    let payload = pulled.definition.payload;
+    let mut out = Vec::with_capacity(32 + pulled.deliveries.len() * 768);
+    out.extend_from_slice(b"{\"deliveries\":[");
+    for (index, delivery) in pulled.deliveries.into_iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"{\"ackId\":" } else { b",{\"ackId\":" });
+        push_string(&mut out, &delivery.ack_id);
+        out.extend_from_slice(b",\"attempt\":");
+        push_u64(&mut out, u64::from(delivery.attempt));
+        out.extend_from_slice(b",\"deadline\":");
+        push_time(&mut out, delivery.deadline);
+        out.extend_from_slice(b",\"run\":");
+        push_string(&mut out, &delivery.run);
+        out.extend_from_slice(b",\"event\":");
+        push_event(&mut out, &delivery.topic, delivery.partition, delivery.record, payload);
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}");
+    json_reply(StatusCode::OK, out)
+}
+
+/// `POST /v1/subscriptions/{name}/ack`.
+pub(crate) async fn ack<B>(call: &Call<'_>, name: &str, body: B) -> Result<Reply, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let body = json_body(call, body).await?;
+    let results = call.services.subscriptions.acknowledge(name, read_ack(&body)?).await?;
+    let mut out = Vec::with_capacity(32 + results.len() * 128);
+    out.extend_from_slice(b"{\"results\":[");
+    for (index, (id, status)) in results.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"{\"ackId\":" } else { b",{\"ackId\":" });
+        push_string(&mut out, id);
+        out.extend_from_slice(b",\"status\":");
+        push_string(&mut out, status_word(*status));
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}");
+    Ok(json_reply(StatusCode::OK, out))
+}
+
+fn read_ack(body: &str) -> Result<AckRequest> {
+    let mut object = Object::body(body, &["ack", "retry", "reject", "extend", "release"])?;
+    let mut request =
+        AckRequest { ack: object.strings("ack")?, extend: Vec::new(), release: object.strings("release")? };
+    for (field, raw) in object.array("extend")? {
+        let mut item = Object::at(&field, raw, &["ackId", "by"])?;
+        let missing = |item: &Object<'_>, name: &str| Error::invalid(item.field(name), "is missing");
+        let id = item.string("ackId")?.ok_or_else(|| missing(&item, "ackId"))?;
+        let by = item.string("by")?.ok_or_else(|| missing(&item, "by"))?;
+        request.extend.push((id, duration(&item.field("by"), &by)?));
+    }
+    for name in ["retry", "reject"] {
+        if !object.array(name)?.is_empty() {
+            return Err(Error::not_built(name));
+        }
+    }
+    Ok(request)
+}
+
+fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Expired => "expired",
+        Status::Superseded => "superseded",
+        Status::Unknown => "unknown",
+        Status::Unavailable => "unavailable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::ErrorCode;
+    use proptest::prelude::*;
+
+    fn field(error: &Error) -> &str {
+        error.fields().first().map_or("", |field| &field.field)
+    }
+
+    #[test]
+    fn a_definition_is_read() {
+        let new = read_new(
+            r#"{"name":"mail","topics":["orders"],"delivery":{"mode":"pull"},"ordering":"none","maxInFlight":7,
+            "ackTimeout":"30s","payload":"json","start":{"orders":{"0":10}},"filter":null}"#,
+        )
+        .unwrap();
+        let expected = NewSubscription {
+            name: "mail".into(),
+            topics: vec!["orders".into()],
+            delivery_mode: Some("pull".into()),
+            ordering: Some("none".into()),
+            max_in_flight: Some(7),
+            ack_timeout: Some("30s".into()),
+            payload: Some("json".into()),
+            start: Some(StartSpec::Offsets([("orders".into(), [("0".into(), 10)].into())].into())),
+            not_built: Vec::new(),
+        };
+        assert_eq!(new, expected);
+    }
+
+    #[test]
+    fn what_is_not_built_is_handed_on_by_name() {
+        let new = read_new(
+            r#"{"name":"a","topics":[],"delivery":{"mode":"push","url":"http://x"},"dedup":{"enabled":true},"retry":null}"#,
+        )
+        .unwrap();
+        assert_eq!(new.not_built, ["delivery.url", "dedup"]);
+    }
+
+    #[test]
+    fn a_fault_is_named() {
+        for (body, name) in [
+            (r#"{"topics":["orders"]}"#, "name"),
+            (r#"{"name":"a","topics":"orders"}"#, "topics"),
+            (r#"{"name":"a","topics":["a",7]}"#, "topics[1]"),
+            (r#"{"name":"a","delivery":"pull"}"#, "delivery"),
+            (r#"{"name":"a","delivery":{"modes":1}}"#, "delivery.modes"),
+            (r#"{"name":"a","delivery":{"mode":1}}"#, "delivery.mode"),
+            (r#"{"name":"a","maxInFlight":"7"}"#, "maxInFlight"),
+            (r#"{"name":"a","ackTimeout":30}"#, "ackTimeout"),
+            (r#"{"name":"a","start":"never"}"#, "start"),
+            (r#"{"name":"a","start":{"orders":{"0":"x"}}}"#, "start.orders.0"),
+            (r#"{"name":"a","start":{"orders":7}}"#, "start.orders"),
+            (r#"{"name":"a","typo":1}"#, "typo"),
+        ] {
+            assert_eq!(field(&read_new(body).unwrap_err()), name, "{body}");
+        }
+        for (body, name) in [
+            (r#"{"max":"many"}"#, "max"),
+            (r#"{"wait":"soon"}"#, "wait"),
+            (r#"{"wait":"-1s"}"#, "wait"),
+            (r#"{"wait":5}"#, "wait"),
+            (r#"{"typo":1}"#, "typo"),
+        ] {
+            assert_eq!(field(&read_pull(body).unwrap_err()), name, "{body}");
+        }
+        for (body, name) in [
+            (r#"{"ack":"one"}"#, "ack"),
+            (r#"{"ack":[7]}"#, "ack[0]"),
+            (r#"{"extend":[{"ackId":"a","by":"soon"}]}"#, "extend[0].by"),
+            (r#"{"extend":[{"by":"30s"}]}"#, "extend[0].ackId"),
+            (r#"{"extend":[7]}"#, "extend[0]"),
+            (r#"{"typo":[]}"#, "typo"),
+        ] {
+            assert_eq!(field(&read_ack(body).unwrap_err()), name, "{body}");
+        }
+        let error = read_ack(r#"{"reject":[{"ackId":"a"}]}"#).unwrap_err();
+        assert_eq!((error.code(), field(&error)), (ErrorCode::NotSupported, "reject"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_or_refused(
+            body in "\\PC{0,60}|\\{(\"(name|topics|start|ack|extend|max|wait)\":[^,]{0,12},?){0,3}\\}"
+        ) {
+            let errors = [read_new(&body).err(), read_pull(&body).err(), read_ack(&body).err()];
+            for error in errors.into_iter().flatten() {
+                prop_assert!(matches!(error.code(), ErrorCode::InvalidRequest | ErrorCode::NotSupported));
+            }
+        }
+    }
+}
