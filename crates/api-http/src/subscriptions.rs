@@ -12,7 +12,7 @@ use crate::{
 use bytes::Bytes;
 use domain::{
     Error, Result,
-    delivery::{Ordering, Status},
+    delivery::Status,
     event::time_text,
     subscriptions::{
         AckRequest, DeliveryMode, NewSubscription, Payload, Pulled, StartSpec, SubscriptionView,
@@ -136,11 +136,7 @@ fn show(view: &SubscriptionView) -> Value {
         "name": definition.name.as_str(),
         "topics": topics,
         "delivery": {"mode": match definition.mode { DeliveryMode::Pull => "pull" }},
-        "ordering": match definition.ordering {
-            Ordering::None => "none",
-            Ordering::Partition => "partition",
-            Ordering::Key => "key",
-        },
+        "ordering": definition.ordering.as_str(),
         "maxInFlight": definition.max_in_flight,
         "ackTimeout": show_duration(definition.ack_timeout).to_string(),
         "payload": match definition.payload { Payload::Json => "json", Payload::Bytes => "bytes" },

@@ -1,0 +1,126 @@
+//! The front over the backend in memory.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
+
+use adapters_embedded::memory::Memory;
+use api_http::{Component, Health, HttpConfig, Peer, Router, Services};
+use bytes::Bytes;
+use domain::{
+    Limits,
+    browse::Browser,
+    publish::{PublishConfig, Publisher},
+    subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
+    topics::{TopicDefaults, Topics},
+};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use ports::Clock;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use testkit::clock::TestClock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A router, and what it stands on.
+pub(crate) struct Front {
+    pub(crate) router: Router,
+    pub(crate) services: Services,
+    pub(crate) health: watch::Sender<Health>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+
+    /// The first field that a problem names.
+    pub(crate) fn field(&self) -> &str {
+        self.body["errors"][0]["field"].as_str().unwrap_or_default()
+    }
+}
+
+pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>) {
+    let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
+    let memory = Memory::new(clock.clone());
+    let limits = Arc::new(limits);
+    let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
+    let topics = Topics::new(memory.admin(), memory.log(), clock.clone(), limits.clone(), defaults);
+    let ports = SubscriptionPorts {
+        log: memory.log(),
+        membership: memory.membership(),
+        offsets: memory.offsets(),
+        jobs: memory.jobs(),
+        clock: clock.clone(),
+    };
+    let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());
+    subscriptions.start().await.unwrap();
+    let publisher =
+        Publisher::new(memory.log(), topics.clone(), clock.clone(), limits.clone(), PublishConfig::default());
+    let up = Component { name: "embedded", up: true, details: vec![("nodeCount", json!(1))] };
+    let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
+    let services = Services {
+        publisher: Arc::new(publisher),
+        browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
+        topics,
+        subscriptions,
+        limits,
+        health,
+    };
+    (services, health_sender)
+}
+
+impl Front {
+    pub(crate) async fn new() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Self {
+        let (services, health) = services(limits).await;
+        let stop = CancellationToken::new();
+        let router = Router::new(services.clone(), HttpConfig::default(), stop.clone());
+        Self { router, services, health, stop }
+    }
+
+    /// Sends a request to `path` below the base path.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("/event-streaming{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let (head, body) = self.router.handle(request, Peer::none()).await.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    pub(crate) async fn create_topic(&self, name: &str, partitions: u32) {
+        self.post("/v1/topics", &json!({"name": name, "partitions": partitions})).await.expect(201);
+    }
+}
