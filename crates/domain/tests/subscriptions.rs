@@ -587,7 +587,10 @@ async fn nothing_is_lost_and_nothing_comes_after_it_was_committed_under_random_f
         process = world.process_on(log()).await;
         let (mut acked, mut committed, mut acked_here) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut published = 0;
+        let mut rounds = 0;
         while acked.len() < 300 {
+            rounds += 1;
+            assert!(rounds < 2_000, "only {} of 300 came (seed {seed})", acked.len());
             if published < 300 {
                 world.publish(published..published + 30, 3).await;
                 published += 30;
