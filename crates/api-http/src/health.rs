@@ -50,30 +50,30 @@ pub(crate) fn health(call: &Call<'_>) -> Reply {
             (component.name.to_owned(), shown)
         })
         .collect();
-    answer(health.is_up(), json!({"status": word(health.is_up()), "components": components}))
+    answer(health.is_up(), &json!({"status": word(health.is_up()), "components": components}))
 }
 
 /// `GET /actuator/health/liveness`: the process answers, whatever its backends do.
 pub(crate) fn liveness() -> Reply {
-    answer(true, json!({"status": word(true)}))
+    answer(true, &json!({"status": word(true)}))
 }
 
 /// `GET /actuator/health/readiness`: requests should be sent here.
 pub(crate) fn readiness(call: &Call<'_>) -> Reply {
     let health = call.services.health.borrow();
     let ready = health.ready && health.is_up() && !call.stop.is_cancelled();
-    answer(ready, json!({"status": word(ready)}))
+    answer(ready, &json!({"status": word(ready)}))
 }
 
 /// `GET /actuator/info`.
 pub(crate) fn info() -> Reply {
-    answer(true, json!({"app": {"name": "event-streaming", "version": env!("CARGO_PKG_VERSION")}}))
+    answer(true, &json!({"app": {"name": "event-streaming", "version": env!("CARGO_PKG_VERSION")}}))
 }
 
 fn word(up: bool) -> &'static str {
     if up { "UP" } else { "DOWN" }
 }
 
-fn answer(up: bool, body: Value) -> Reply {
-    value(if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+fn answer(up: bool, body: &Value) -> Reply {
+    value(if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
 }

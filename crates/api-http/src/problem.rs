@@ -34,9 +34,9 @@ pub(crate) enum Naming {
     /// As the service calls them.
     #[default]
     Service,
-    /// As attributes of a CloudEvent in JSON: extensions stand at the top.
+    /// As attributes of CloudEvents in JSON: extensions stand at the top.
     CloudEvents,
-    /// As headers of a CloudEvent in binary mode.
+    /// As headers of CloudEvents in binary mode.
     Binary,
 }
 

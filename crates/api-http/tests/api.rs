@@ -287,8 +287,11 @@ async fn health_says_what_its_watcher_says() {
     front.get("/actuator/health/liveness").await.expect(200);
 }
 
+/// Method, path, headers and body.
+type Parts = (String, String, Vec<(String, Vec<u8>)>, Vec<u8>);
+
 /// Requests of every shape, right and wrong.
-fn request() -> impl Strategy<Value = (String, String, Vec<(String, Vec<u8>)>, Vec<u8>)> {
+fn request() -> impl Strategy<Value = Parts> {
     let method = prop_oneof!["GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS", "[A-Z]{1,8}"];
     let path = prop_oneof![
         "/v1/(topics|subscriptions)(/(orders|mail|%[0-9a-f]{2}|[.]{1,3}))?(/(events|events/tail|purge|pull|ack))?",

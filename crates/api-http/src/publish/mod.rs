@@ -78,28 +78,22 @@ where
         traceparent,
         tracestate,
     };
-    let publisher = &call.services.publisher;
-    match published {
-        Published::One(event) => {
-            let results = publisher.publish(topic, vec![Ok(event)], &context).await?;
-            let no_result = || Err(Error::new(ErrorCode::Internal, "there is no receipt"));
-            let result = results.into_iter().next().unwrap_or_else(no_result);
-            let receipt = result.map_err(|error| Problem::named(error, naming))?;
-            let mut out = Vec::with_capacity(192 + receipt.id.len() + receipt.topic.as_str().len());
-            push_receipt(&mut out, &receipt);
-            Ok(json(StatusCode::OK, out))
-        }
-        Published::Batch(items) => {
-            let results = publisher.publish(topic, items, &context).await?;
-            Ok(batch_reply(&results, naming, call.correlation_id))
-        }
+    let results = call.services.publisher.publish(topic, published.items, &context).await?;
+    if published.is_batch {
+        return Ok(batch_reply(&results, naming, call.correlation_id));
     }
+    let no_result = || Err(Error::new(ErrorCode::Internal, "there is no receipt"));
+    let receipt = results.into_iter().next().unwrap_or_else(no_result);
+    let receipt = receipt.map_err(|error| Problem::named(error, naming))?;
+    let mut out = Vec::with_capacity(192 + receipt.id.len() + receipt.topic.as_str().len());
+    push_receipt(&mut out, &receipt);
+    Ok(json(StatusCode::OK, out))
 }
 
 fn read(call: &Call<'_>, format: Format, body: Bytes) -> Result<Published> {
     let limits = &call.services.limits;
     if format == Format::Binary {
-        return cloudevents::read_binary(call.headers, body, limits).map(Published::One);
+        return cloudevents::read_binary(call.headers, body, limits).map(Published::one);
     }
     if format == Format::Json && call.headers.contains_key("ce-specversion") {
         // Its body would be taken for an event of another shape.
@@ -113,8 +107,8 @@ fn read(call: &Call<'_>, format: Format, body: Bytes) -> Result<Published> {
         .map_err(|_| Error::new(ErrorCode::InvalidRequest, "the body is not UTF-8, which JSON must be"))?;
     let source = Source { body: &body, limits };
     match format {
-        Format::Structured => cloudevents::read(source, &body).map(Published::One),
-        Format::Batched => json_event::read_batch(source, &body, cloudevents::read).map(Published::Batch),
+        Format::Structured => cloudevents::read(source, &body).map(Published::one),
+        Format::Batched => json_event::read_batch(source, &body, cloudevents::read).map(Published::batch),
         Format::Json | Format::Binary => json_event::read(source),
     }
 }
