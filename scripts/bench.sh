@@ -3,7 +3,8 @@
 #
 #   bench.sh [--peers] [ARGUMENTS]...    ARGUMENTS go to the bench program; so does --peers
 #
-# Where KAFKA_BROKERS is given, that Kafka is used and none is started.
+# With --only the bench program alone is run, and not the bench of the embedded log's append, which is
+# beside its crate. Where KAFKA_BROKERS is given, that Kafka is used and none is started.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,6 +16,11 @@ scripts/setup.sh test
 
 say "building the service and the benches (release)…"
 cargo build --release --locked -p event-streaming-app -p event-streaming-bench
+
+# Before any server is up: it takes the disk and both cores for itself.
+if [[ " $* " != *" --only"* ]]; then
+  cargo bench --locked -p event-streaming-adapters-embedded --bench append
+fi
 
 if [[ -z ${KAFKA_BROKERS:-} ]]; then
   trap 'scripts/services.sh down --for $$' EXIT

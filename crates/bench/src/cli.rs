@@ -35,6 +35,10 @@ pub(crate) struct Options {
     /// This row alone; may be given again.
     #[arg(long, value_name = "ROW")]
     pub(crate) only: Vec<String>,
+    /// This contender of each row alone, by its name in the table, as when a profile is taken; may be given
+    /// again.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) contender: Vec<String>,
     /// The embedded log beside NATS JetStream too; nats-server and nats must be on the path.
     #[arg(long)]
     pub(crate) peers: bool,

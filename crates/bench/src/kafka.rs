@@ -51,13 +51,26 @@ impl Kafka {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|(_, code)| format!("a topic cannot be made: {code}"))?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while self.written(topic).await.is_err() {
+        while !self.has_leaders(topic).await {
             if tokio::time::Instant::now() > deadline {
                 return Err(format!("the topic {topic} has no leaders"));
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
+    }
+
+    /// Asks the brokers. The client's cache would go on knowing a topic as it was first seen, which may be
+    /// without partitions.
+    async fn has_leaders(&self, topic: &str) -> bool {
+        let (producer, topic) = (self.producer.clone(), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let metadata = producer.client().fetch_metadata(Some(&topic), PATIENCE).ok()?;
+            let partitions = metadata.topics().first()?.partitions();
+            let led = partitions.iter().filter(|partition| partition.leader() >= 0).count();
+            Some(led == PARTITIONS as usize)
+        });
+        asked.await.ok().flatten() == Some(true)
     }
 
     /// Deletes a topic.

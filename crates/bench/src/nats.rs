@@ -65,7 +65,10 @@ impl Nats {
         let events = events / u64::from(clients) * u64::from(clients);
         let mut command = self.command();
         command.args(["bench", "js", "pub", if in_flight.is_some() { "async" } else { "sync" }, stream]);
-        command.args(["--create", "--purge", "--no-progress", "--storage", "file", "--maxbytes", "64GB"]);
+        command.args(["--create", "--purge", "--no-progress", "--storage", "file"]);
+        // It sets that much of the disk aside; each message is kept with some bytes of its own.
+        let bytes = (events * 2 * crate::events::VALUE_BYTES as u64).max(1 << 30);
+        command.args(["--maxbytes", &format!("{}MB", bytes >> 20)]);
         command.args(["--stream", stream, "--size", &crate::events::VALUE_BYTES.to_string()]);
         command.args(["--clients", &clients.to_string(), "--msgs", &events.to_string()]);
         if let Some(in_flight) = in_flight {
@@ -80,7 +83,10 @@ impl Nats {
         delete.args(["stream", "rm", "--force", stream]);
         said(delete).await?;
         let cpu_seconds_per_million = Some(cpu * 1e6 / events as f64);
-        Ok(Run { events_per_second, cpu_seconds_per_million, rss_mb, ..Run::default() })
+        // Of asynchronous publishers it tells how long as many took as are on their way together.
+        let latency = |which| if in_flight.is_none() { latency_ms(&text, which) } else { None };
+        let (p50_ms, p99_ms) = (latency("P50"), latency("P99"));
+        Ok(Run { events_per_second, p50_ms, p99_ms, cpu_seconds_per_million, rss_mb })
     }
 
     fn command(&self) -> Command {
@@ -111,6 +117,14 @@ fn rate(output: &str) -> Option<f64> {
     number.replace(',', "").parse().ok()
 }
 
+/// A percentile of all clients together: `latencies per operation … | P50 1,958.67us | …`.
+fn latency_ms(output: &str, which: &str) -> Option<f64> {
+    let line = output.lines().find(|line| line.contains("latencies per operation"))?;
+    let part = line.split('|').find_map(|part| part.trim().strip_prefix(which)?.strip_prefix(' '))?;
+    let micros: f64 = part.trim().strip_suffix("us")?.replace(',', "").parse().ok()?;
+    Some(micros / 1000.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +136,14 @@ mod tests {
         assert_eq!(rate(output), Some(28_912.0));
         assert_eq!(rate("Pub stats: 1,000 msgs/sec ~ 1 KiB/sec"), Some(1000.0));
         assert_eq!(rate("no"), None);
+    }
+
+    #[test]
+    fn a_latency_is_that_of_all_clients() {
+        let output = "[1] 466 msgs/sec ~ P50: 1,961.57us ~ P99: 6,623.25us ~ P99.9: 24,991.53us\n\
+            latencies per operation min 26.47us | P50 1,958.67us | P90 3,124.58us | P99 7,537.07us | P99.9: 15,647.94us\n";
+        assert_eq!(latency_ms(output, "P50"), Some(1.95867));
+        assert_eq!(latency_ms(output, "P99"), Some(7.53707));
+        assert_eq!(latency_ms("no", "P99"), None);
     }
 }

@@ -76,7 +76,9 @@ impl ProducerContext for Reports {
 #[derive(Debug)]
 pub(crate) struct Batch {
     left: AtomicUsize,
-    places: Mutex<(Vec<Place>, Option<oneshot::Sender<Vec<Place>>>)>,
+    places: Mutex<Vec<Place>>,
+    /// Taken by the last report.
+    done: Mutex<Option<oneshot::Sender<Vec<Place>>>>,
 }
 
 impl Batch {
@@ -84,19 +86,19 @@ impl Batch {
     pub(crate) fn of(records: usize) -> (Arc<Self>, oneshot::Receiver<Vec<Place>>) {
         let (sender, receiver) = oneshot::channel();
         let places = vec![Ok((-1, -1)); records];
-        let batch = Self { left: AtomicUsize::new(records), places: Mutex::new((places, Some(sender))) };
-        (Arc::new(batch), receiver)
+        let left = AtomicUsize::new(records);
+        let (places, done) = (Mutex::new(places), Mutex::new(Some(sender)));
+        (Arc::new(Self { left, places, done }), receiver)
     }
 
     /// Takes down one report; the last one wakes who waits.
     pub(crate) fn reported(&self, index: usize, place: Place) {
-        let mut places = self.places.lock();
-        places.0[index] = place;
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let all = std::mem::take(&mut places.0);
-            if let Some(sender) = places.1.take() {
+        self.places.lock()[index] = place;
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let places = std::mem::take(&mut *self.places.lock());
+            if let Some(done) = self.done.lock().take() {
                 // Who waited may have gone.
-                let _ = sender.send(all);
+                let _ = done.send(places);
             }
         }
     }

@@ -31,7 +31,8 @@ pub(crate) fn print_row(measured: &Measured) {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     table.set_header(["", "events/s", "lowest – highest", "p50 ms", "p99 ms", "CPU s/1M", "RSS MB"]);
-    for (contender, runs) in row.contenders.iter().zip(&measured.runs) {
+    let ran = |(_, runs): &(_, &Vec<Run>)| !runs.is_empty();
+    for (contender, runs) in row.contenders.iter().zip(&measured.runs).filter(ran) {
         let rates = || runs.iter().map(|run| run.events_per_second);
         let lowest = rates().fold(f64::INFINITY, f64::min);
         let highest = rates().fold(0.0, f64::max);
