@@ -180,11 +180,11 @@ impl Service {
     /// Stops in order. False when something did not come to its end in time.
     async fn stop(self, reason: Reason) -> bool {
         let deadline = Instant::now() + self.shutdown_timeout;
+        self.health.send_modify(|health| health.ready = false);
         match reason {
             Reason::Signal(signal) => tracing::info!(signal, "stopping"),
             Reason::Panic => tracing::error!("stopping after a panic"),
         }
-        self.health.send_modify(|health| health.ready = false);
         self.watching.abort();
 
         let drained = self.clock.monotonic() + self.drain_timeout.min(self.shutdown_timeout);
