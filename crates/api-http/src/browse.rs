@@ -95,7 +95,8 @@ pub(crate) async fn tail(call: &Call<'_>, topic: &str) -> Result<Reply, Problem>
         tail: Some(tail),
         peer: call.peer.clone(),
         stop: call.stop.clone(),
-        heartbeat: call.config.heartbeat,
+        // Well within the time that a connection may lie still.
+        heartbeat: call.config.heartbeat.min(call.config.idle_timeout / 2),
         correlation_id: call.correlation_id.clone(),
     };
     // A client that lost the connection comes again soon, with the id of the last event.

@@ -97,24 +97,31 @@ impl Peer {
         }
     }
 
-    /// Whether a request is being answered.
-    pub(crate) fn is_handling(&self) -> bool {
-        self.0.as_ref().is_some_and(|state| state.lock().phase == Phase::Handling)
+    /// Whether no answer has been made, nor a part of one sent, for this long.
+    pub(crate) fn is_still(&self, long: Duration) -> bool {
+        let (phase, since) = self.phase();
+        phase != Phase::Handling && since.elapsed() >= long
     }
 
     /// Whether the connection has been of no use for longer than it may.
     pub(crate) fn is_overdue(&self, config: &HttpConfig) -> bool {
-        let Some(state) = &self.0 else { return false };
-        let (phase, since) = {
-            let state = state.lock();
-            (state.phase, state.since)
-        };
+        let (phase, since) = self.phase();
         let most = match phase {
             Phase::Handling => return false,
             Phase::Idle => config.idle_timeout,
             Phase::Head => config.header_timeout,
         };
         since.elapsed() >= most
+    }
+
+    fn phase(&self) -> (Phase, Instant) {
+        self.0.as_ref().map_or_else(
+            || (Phase::Handling, Instant::now()),
+            |state| {
+                let state = state.lock();
+                (state.phase, state.since)
+            },
+        )
     }
 }
 

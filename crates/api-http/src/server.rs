@@ -42,8 +42,6 @@ pub async fn serve(
     let config = router.config();
     let places = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
     let connections = TaskTracker::new();
-    // Ends what has not ended by itself in time.
-    let kill = CancellationToken::new();
     loop {
         let accept = async {
             // Nobody closes it, so that this waits for a place and nothing else.
@@ -63,26 +61,16 @@ pub async fn serve(
                 continue;
             }
         };
-        let (router, stop, kill) = (router.clone(), shutdown.child_token(), kill.child_token());
+        // A token of its own: it is looked at often, and its lock is shared with nobody.
+        let (router, stop) = (router.clone(), shutdown.child_token());
         connections.spawn(async move {
-            tokio::select! {
-                biased;
-                () = serve_connection(stream, &router, &stop) => {}
-                () = kill.cancelled() => {}
-            }
+            serve_connection(stream, &router, &stop).await;
             drop(place);
         });
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(config.drain_timeout, connections.wait()).await.is_err() {
-        tracing::warn!(
-            connections = connections.len(),
-            "requests that were not answered in time are cut off"
-        );
-        kill.cancel();
-        connections.wait().await;
-    }
+    connections.wait().await;
     Ok(())
 }
 
@@ -131,16 +119,13 @@ async fn serve_connection(stream: TcpStream, router: &Arc<Router>, stop: &Cancel
         biased;
         _ = &mut serving => {}
         () = unused(&peer) => {}
+        () = sleep(config.drain_timeout) => tracing::warn!("a request was not answered in time and is cut off"),
     }
 }
 
-/// Resolves when no request has been answered for a moment.
+/// Resolves when no request is answered, and nothing of an answer has left for a moment.
 async fn unused(peer: &Peer) {
-    loop {
-        let was_handling = peer.is_handling();
-        sleep(CLOSE_WITHIN).await;
-        if !was_handling && !peer.is_handling() {
-            return;
-        }
+    while !peer.is_still(CLOSE_WITHIN) {
+        sleep(CLOSE_WITHIN / 4).await;
     }
 }
