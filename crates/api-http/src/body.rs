@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// that is too large is read on, so that its sender reads the answer instead of a reset.
 const GRACE: Duration = Duration::from_secs(1);
 /// What is set aside for a body that is announced to be large and has not come yet.
-const AHEAD_MAX: usize = 64 << 10;
+const AHEAD_MAX: usize = 256 << 10;
 
 /// What bounds a body.
 #[derive(Debug)]

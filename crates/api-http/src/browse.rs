@@ -19,7 +19,7 @@ use domain::{
 };
 use futures::{StreamExt, stream};
 use http::{HeaderValue, Response, StatusCode, header};
-use ports::Position;
+use ports::{PartitionId, Position};
 use std::{fmt::Write, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -84,11 +84,10 @@ fn position(from: &str) -> Result<Position> {
 /// `GET /v1/topics/{topic}/events/tail`.
 pub(crate) async fn tail(call: &Call<'_>, topic: &str) -> Result<Reply, Problem> {
     let query = Query::read(call.query, &["partition", "offset", "from", "cursor", "filter"])?;
-    let start = match last_event_id(call)? {
-        // What was seen beats where it began.
-        Some(cursor) => Start::Cursor(cursor),
-        None => start(&query)?.unwrap_or(Start::From(Position::Latest)),
-    };
+    let mut start = start(&query)?.unwrap_or(Start::From(Position::Latest));
+    if let Some(cursor) = last_event_id(call)? {
+        start = resume(start, cursor);
+    }
     // Begun before the head of the answer leaves: what is published after it is shown.
     let tail = call.services.browser.tail(topic, start).await?;
     let follower = Follower {
@@ -110,6 +109,13 @@ pub(crate) async fn tail(call: &Call<'_>, topic: &str) -> Result<Reply, Problem>
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(reply)
+}
+
+/// Where to go on: what was seen beats where it began, and a tail of one partition stays one.
+fn resume(start: Start, cursor: Cursor) -> Start {
+    let Start::Partition { partition, .. } = start else { return Start::Cursor(cursor) };
+    let seen = PartitionId::try_from(partition).ok().and_then(|number| cursor.0.get(&number).copied());
+    seen.map_or(start, |offset| Start::Partition { partition, offset: offset as i64 })
 }
 
 fn last_event_id(call: &Call<'_>) -> Result<Option<Cursor>> {
@@ -226,6 +232,16 @@ mod tests {
         ] {
             assert_eq!(begins(query).unwrap_err().fields()[0].field, field, "{query}");
         }
+    }
+
+    #[test]
+    fn a_tail_of_one_partition_resumes_as_one() {
+        let cursor = |text: &str| text.parse::<Cursor>().unwrap();
+        let one = |offset| Start::Partition { partition: 2, offset };
+        assert_eq!(resume(one(0), cursor("2:7")), one(7));
+        assert_eq!(resume(one(5), cursor("1:7")), one(5));
+        let all = resume(Start::From(Position::Latest), cursor("1:7,2:9"));
+        assert_eq!(all, Start::Cursor(cursor("1:7,2:9")));
     }
 
     #[test]
