@@ -1,6 +1,8 @@
 //! What is published: the same keys and values whichever way they go.
 
+use api_grpc::proto;
 use bytes::Bytes;
+use prost::Message as _;
 use std::fmt::Write as _;
 
 /// Bytes of a value.
@@ -40,15 +42,10 @@ pub(crate) fn body(events: &[&Event]) -> String {
 }
 
 /// HTTP requests that publish to `topic` at the service whose base URL is `base`, `batch` events each.
-/// Every event is in as many of them as every other.
 pub(crate) fn requests(base: &str, topic: &str, batch: usize) -> Vec<Bytes> {
     let (authority, path) = crate::http::split(base);
-    let events = events();
-    let count = if batch == 1 { KEYS } else { (8 * KEYS / batch).max(1) };
-    let mut next = events.iter().cycle();
-    let request = |_| {
-        let taken: Vec<&Event> = next.by_ref().take(batch).collect();
-        let body = body(&taken);
+    let request = |events: &[&Event]| {
+        let body = body(events);
         let mut text = String::with_capacity(body.len() + 256);
         let _infallible = write!(
             text,
@@ -58,7 +55,29 @@ pub(crate) fn requests(base: &str, topic: &str, batch: usize) -> Vec<Bytes> {
         );
         Bytes::from(text)
     };
-    (0..count).map(request).collect()
+    batches(batch, request)
+}
+
+/// Messages of a gRPC stream that publish to `topic`, `batch` events each.
+pub(crate) fn messages(topic: &str, batch: usize) -> Vec<Bytes> {
+    let event = |event: &&Event| proto::Event {
+        key: Some(event.key.clone().into()),
+        data: Some(event.value.clone().into()),
+        ..proto::Event::default()
+    };
+    let message = |events: &[&Event]| {
+        let events = events.iter().map(event).collect();
+        proto::PublishStreamRequest { topic: topic.to_owned(), events }.encode_to_vec().into()
+    };
+    batches(batch, message)
+}
+
+/// What `make` makes of batches that hold all events about equally often.
+fn batches(batch: usize, make: impl Fn(&[&Event]) -> Bytes) -> Vec<Bytes> {
+    let events = events();
+    let count = if batch == 1 { KEYS } else { (8 * KEYS / batch).max(1) };
+    let mut next = events.iter().cycle();
+    (0..count).map(|_| make(&next.by_ref().take(batch).collect::<Vec<_>>())).collect()
 }
 
 fn item(event: &Event) -> String {
@@ -114,6 +133,17 @@ mod tests {
             let body: Value = serde_json::from_str(body).unwrap();
             let held = body["events"].as_array().map_or(1, Vec::len);
             assert_eq!(held, batch);
+        }
+    }
+
+    #[test]
+    fn a_message_holds_the_same_bytes_as_a_request() {
+        for batch in [1, 50] {
+            let message = proto::PublishStreamRequest::decode(messages("t", batch)[0].clone()).unwrap();
+            let first = &events()[0];
+            assert_eq!((message.topic.as_str(), message.events.len()), ("t", batch));
+            assert_eq!(message.events[0].key.as_deref(), Some(first.key.as_bytes()));
+            assert_eq!(message.events[0].data.as_deref(), Some(first.value.as_bytes()));
         }
     }
 }

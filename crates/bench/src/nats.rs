@@ -142,8 +142,8 @@ mod tests {
     fn a_latency_is_that_of_all_clients() {
         let output = "[1] 466 msgs/sec ~ P50: 1,961.57us ~ P99: 6,623.25us ~ P99.9: 24,991.53us\n\
             latencies per operation min 26.47us | P50 1,958.67us | P90 3,124.58us | P99 7,537.07us | P99.9: 15,647.94us\n";
-        assert_eq!(latency_ms(output, "P50"), Some(1.95867));
-        assert_eq!(latency_ms(output, "P99"), Some(7.53707));
+        let micros = |which| latency_ms(output, which).map(|ms| (ms * 1000.0).round() as u64);
+        assert_eq!((micros("P50"), micros("P99")), (Some(1959), Some(7537)));
         assert_eq!(latency_ms("no", "P99"), None);
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Contender {
 pub(crate) enum Way {
     /// HTTP, a request at a time a connection.
     Http { server: On, connections: usize, batch: usize },
+    /// Streams over gRPC, each on a connection of its own, each with so many messages on their way.
+    Grpc { server: On, streams: usize, batch: usize, in_flight: usize },
     /// Single events over HTTP, due at a rate a second.
     PacedHttp { server: On, rate: u32 },
     /// The producer itself with so many records on their way.
@@ -110,6 +112,17 @@ pub(crate) const ROWS: &[Row] = &[
         targets: &[Target { figure: Figure::Rate, beside: 2, bound: 0.5 }],
     },
     Row {
+        name: "grpc-stream",
+        about: "gRPC, 8 streams",
+        peers: false,
+        contenders: &[
+            Contender { name: "service, 4 messages of 100 on their way", way: stream(On::Kafka, 100, 4) },
+            Contender { name: "service, 100 messages of 1", way: stream(On::Kafka, 1, 100) },
+            Contender { name: "rdkafka", way: Way::Flood },
+        ],
+        targets: &[Target { figure: Figure::Rate, beside: 2, bound: 0.6 }],
+    },
+    Row {
         name: "latency",
         about: "1000 single events a second, latency from when each was due",
         peers: false,
@@ -133,4 +146,23 @@ pub(crate) const ROWS: &[Row] = &[
         ],
         targets: &[Target { figure: Figure::Rate, beside: 1, bound: 1.0 }],
     },
+    Row {
+        name: "peers-stream",
+        about: "embedded log, durable at every receipt: 8 clients with 100 events each on their way",
+        peers: true,
+        contenders: &[
+            Contender { name: "service, gRPC, 2 messages of 50", way: stream(On::Embedded, 50, 2) },
+            Contender { name: "service, gRPC, 100 messages of 1", way: stream(On::Embedded, 1, 100) },
+            Contender {
+                name: "NATS JetStream, fsync off, async",
+                way: Way::NatsAsync { clients: 8, in_flight: 100 },
+            },
+        ],
+        targets: &[Target { figure: Figure::Rate, beside: 2, bound: 1.0 }],
+    },
 ];
+
+/// Eight streams.
+const fn stream(server: On, batch: usize, in_flight: usize) -> Way {
+    Way::Grpc { server, streams: 8, batch, in_flight }
+}

@@ -121,9 +121,9 @@ impl<'a> Session<'a> {
         self.topics = self.topics.wrapping_add(1);
         let topic = format!("bench-{}", self.topics);
         match contender.way {
-            Way::Http { server, .. } | Way::PacedHttp { server, .. } => {
+            Way::Http { server, .. } | Way::Grpc { server, .. } | Way::PacedHttp { server, .. } => {
                 self.serve(server).await?;
-                self.over_http(contender, server, &topic).await
+                self.served(contender, server, &topic).await
             }
             Way::Raw { .. } | Way::Flood | Way::PacedRaw { .. } => {
                 let kafka = self.kafka()?;
@@ -138,9 +138,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn over_http(&mut self, contender: &Contender, on: On, topic: &str) -> Outcome<Run> {
+    async fn served(&mut self, contender: &Contender, on: On, topic: &str) -> Outcome<Run> {
         let server = self.server(on)?;
         let (pid, base) = (server.pid, server.word("http=")?);
+        // The bare route has none.
+        let grpc = server.word("grpc=").unwrap_or_default();
         self.create(on, &base, topic).await?;
         let window = self.window();
         let load = async {
@@ -153,7 +155,11 @@ impl<'a> Session<'a> {
                     let requests = events::requests(&base, topic, batch);
                     load::http::closed(&base, requests, batch, connections, window).await
                 }
-                _ => Err("this is no load over HTTP".to_owned()),
+                Way::Grpc { streams, batch, in_flight, .. } => {
+                    let messages = events::messages(topic, batch);
+                    load::grpc::streams(&grpc, messages, batch, (streams, in_flight), window).await
+                }
+                _ => Err("this is no load on a server of ours".to_owned()),
             }
         };
         let (tally, seen) = tokio::join!(load, sampled(pid, window));
