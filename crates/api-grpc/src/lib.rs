@@ -1,0 +1,58 @@
+//! The gRPC front of the event streaming service: package `eventstreaming.v1`, health and reflection.
+//!
+//! It knows the messages, the status codes and how to stream, and nothing else: every decision is a use
+//! case of [`domain`]. [`serve`] answers on a listener until it is told to stop. [`proto`] is what clients
+//! in Rust are made from.
+//!
+//! Invariants:
+//! 1. What a client sends ends in a status of its own making at worst: no input leads to `INTERNAL`.
+//! 2. A stream's events are appended in the order in which they came, and answered in that order.
+//! 3. Everything that waits is bounded: connections, streams of a connection, messages of a stream.
+
+mod connection;
+mod convert;
+mod error;
+mod publish_stream;
+mod publisher;
+mod server;
+mod subscriber;
+mod subscriptions;
+mod topics;
+
+/// The messages and services of `eventstreaming.v1`, as generated from the proto files.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated"
+)]
+pub mod proto {
+    tonic::include_proto!("eventstreaming.v1");
+
+    /// The descriptors of the package, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+pub use server::{GrpcConfig, serve};
+
+use domain::{Limits, publish::Publisher, subscriptions::Subscriptions, topics::Topics};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The use cases behind the front.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Publishes.
+    pub publisher: Arc<Publisher>,
+    /// Keeps topics.
+    pub topics: Arc<Topics>,
+    /// Keeps subscriptions and delivers to them.
+    pub subscriptions: Arc<Subscriptions>,
+    /// The bounds on requests.
+    pub limits: Arc<Limits>,
+    /// Whether the service takes work; kept up to date by whoever watches its backends.
+    pub serving: watch::Receiver<bool>,
+}

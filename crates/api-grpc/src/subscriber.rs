@@ -1,0 +1,59 @@
+//! `Subscriber`: pull and acknowledge.
+
+use crate::{
+    Services, convert,
+    error::status,
+    proto::{
+        AcknowledgeRequest, AcknowledgeResponse, AcknowledgeResult, Delivery, PullRequest, PullResponse,
+        subscriber_server,
+    },
+};
+use domain::{Error, subscriptions::AckRequest};
+use tonic::{Request, Response, Status};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber(pub(crate) Services);
+
+#[tonic::async_trait]
+impl subscriber_server::Subscriber for Subscriber {
+    async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullResponse>, Status> {
+        let PullRequest { subscription, max, wait } = request.into_inner();
+        let wait = wait.map(|wait| convert::duration("wait", wait)).transpose().map_err(|e| status(&e))?;
+        let pulled = self.0.subscriptions.pull(&subscription, max, wait).await.map_err(|e| status(&e))?;
+        let deliveries = pulled.deliveries.into_iter().map(|delivery| Delivery {
+            ack_id: delivery.ack_id,
+            attempt: delivery.attempt,
+            deadline: Some(convert::time(delivery.deadline)),
+            run: delivery.run.to_string(),
+            event: Some(convert::outgoing(&delivery.topic, delivery.partition, delivery.record)),
+        });
+        Ok(Response::new(PullResponse { deliveries: deliveries.collect() }))
+    }
+
+    async fn acknowledge(
+        &self,
+        request: Request<AcknowledgeRequest>,
+    ) -> Result<Response<AcknowledgeResponse>, Status> {
+        let AcknowledgeRequest { subscription, ack, retry, reject, extend, release } = request.into_inner();
+        for (field, named) in [("retry", !retry.is_empty()), ("reject", !reject.is_empty())] {
+            if named {
+                return Err(status(&Error::not_built(field)));
+            }
+        }
+        let mut extensions = Vec::with_capacity(extend.len());
+        for (index, extend) in extend.into_iter().enumerate() {
+            let field = format!("extend[{index}].by");
+            let by = extend.by.ok_or_else(|| Error::invalid(&field, "must be given"));
+            let by = by.and_then(|by| convert::duration(&field, by)).map_err(|e| status(&e))?;
+            extensions.push((extend.ack_id, by));
+        }
+        let request = AckRequest { ack, extend: extensions, release };
+        let answered =
+            self.0.subscriptions.acknowledge(&subscription, request).await.map_err(|e| status(&e))?;
+        let result = |(ack_id, status): (String, domain::delivery::Status)| AcknowledgeResult {
+            ack_id,
+            status: status.as_str().to_owned(),
+        };
+        Ok(Response::new(AcknowledgeResponse { results: answered.into_iter().map(result).collect() }))
+    }
+}
