@@ -60,6 +60,25 @@ impl Watch {
     }
 }
 
+/// Whether the service takes work, for fronts that want to know no more. Follows `health` until its sender
+/// is gone.
+pub(crate) fn serving(mut health: watch::Receiver<Health>) -> watch::Receiver<bool> {
+    let (serving, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            let now = {
+                let health = health.borrow_and_update();
+                health.ready && health.is_up()
+            };
+            serving.send_if_modified(|before| std::mem::replace(before, now) != now);
+            if health.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 fn component(backend: LogBackend, up: bool, details: Vec<(&'static str, serde_json::Value)>) -> Component {
     Component { name: backend.name(), up, details }
 }

@@ -9,7 +9,7 @@ use crate::{
     backends::Backends,
     clock::SystemClock,
     config::{Config, Loaded},
-    health::Watch,
+    health::{self, Watch},
     stop::{Panics, Reason, Signals},
     telemetry,
 };
@@ -145,14 +145,18 @@ impl Service {
                 config.http(),
                 stop_fronts.clone(),
             )),
-            tokio::spawn({
-                let stop = stop_fronts.clone();
-                async move {
-                    stop.cancelled().await;
-                    drop(grpc);
-                    Ok(())
-                }
-            }),
+            tokio::spawn(api_grpc::serve(
+                grpc,
+                api_grpc::Services {
+                    publisher,
+                    topics: topics.clone(),
+                    subscriptions: subscriptions.clone(),
+                    limits,
+                    serving: health::serving(health.subscribe()),
+                },
+                config.grpc(),
+                stop_fronts.clone(),
+            )),
         ];
         let watch = Watch { topics, backend, health: health.clone() };
         watch.look().await;

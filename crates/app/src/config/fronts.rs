@@ -1,6 +1,7 @@
 //! The settings as the fronts take them.
 
 use super::values::Config;
+use api_grpc::GrpcConfig;
 use api_http::HttpConfig;
 
 impl Config {
@@ -21,6 +22,21 @@ impl Config {
             drain_timeout: self.server.shutdown_timeout.0,
         }
     }
+
+    /// How gRPC is served.
+    pub(crate) fn grpc(&self) -> GrpcConfig {
+        let grpc = &self.grpc;
+        GrpcConfig {
+            connections_max: grpc.connections_max.0 as usize,
+            streams_max: grpc.streams_max.0,
+            message_bytes_max: self.limits.request_bytes_max.0,
+            metadata_bytes_max: grpc.metadata_bytes_max.0 as u32,
+            keepalive_interval: grpc.keepalive_interval.0,
+            keepalive_timeout: grpc.keepalive_timeout.0,
+            stream_window: grpc.stream_window.0 as usize,
+            drain_timeout: self.server.shutdown_timeout.0,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -33,5 +49,6 @@ mod tests {
         let config = load(&Sources::default()).expect("good").config;
         let drain_timeout = config.server.shutdown_timeout.0;
         assert_eq!(config.http(), HttpConfig { drain_timeout, ..HttpConfig::default() });
+        assert_eq!(config.grpc(), GrpcConfig { drain_timeout, ..GrpcConfig::default() });
     }
 }

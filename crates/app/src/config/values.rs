@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) http: Http,
+    pub(crate) grpc: Grpc,
     pub(crate) security: Security,
     pub(crate) log: Log,
     #[expect(
@@ -46,6 +47,17 @@ pub(crate) struct Http {
     pub(crate) body_idle_timeout: Time,
     pub(crate) body_timeout: Time,
     pub(crate) heartbeat: Time,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Grpc {
+    pub(crate) connections_max: Count,
+    pub(crate) streams_max: Count,
+    pub(crate) metadata_bytes_max: Bytes,
+    pub(crate) keepalive_interval: Time,
+    pub(crate) keepalive_timeout: Time,
+    pub(crate) stream_window: Count,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -288,6 +300,10 @@ impl Config {
             ("http.connections-max", self.http.connections_max.0 as usize, 1, 1_000_000),
             ("http.header-bytes-max", self.http.header_bytes_max.0, 8 << 10, 1 << 30),
             ("http.headers-max", self.http.headers_max.0 as usize, 16, 10_000),
+            ("grpc.connections-max", self.grpc.connections_max.0 as usize, 1, 1_000_000),
+            ("grpc.streams-max", self.grpc.streams_max.0 as usize, 1, 1_000_000),
+            ("grpc.metadata-bytes-max", self.grpc.metadata_bytes_max.0, 8 << 10, 1 << 30),
+            ("grpc.stream-window", self.grpc.stream_window.0 as usize, 1, 100_000),
             ("embedded.committers", self.embedded.committers.0 as usize, 1, 64),
             ("embedded.queue-bytes-max", self.embedded.queue_bytes_max.0, 1 << 20, u32::MAX as usize),
             ("embedded.tail-bytes-max", self.embedded.tail_bytes_max.0, 0, 1 << 40),
@@ -319,6 +335,8 @@ impl Config {
             ("http.body-idle-timeout", self.http.body_idle_timeout),
             ("http.body-timeout", self.http.body_timeout),
             ("http.heartbeat", self.http.heartbeat),
+            ("grpc.keepalive-interval", self.grpc.keepalive_interval),
+            ("grpc.keepalive-timeout", self.grpc.keepalive_timeout),
             ("embedded.retention-interval", self.embedded.retention_interval),
             ("delivery.commit-interval", self.delivery.commit_interval),
             ("limits.publish-timeout", limits.publish_timeout),

@@ -1,6 +1,6 @@
 //! A consumer: pulls, handles in order, acknowledges.
 
-use super::{AGAIN, Outcome, SUBSCRIPTION, Shared, number};
+use super::{AGAIN, Outcome, SUBSCRIPTION, Shared, number, place};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub(super) async fn consume(shared: Arc<Shared>, consumer: usize) -> Outcome<()>
         let deliveries = body["deliveries"].as_array().ok_or("an answer without deliveries")?;
         let mut ids: Vec<&Value> = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            shared.ledger.handled(consumer, number(&delivery["event"])?);
+            let event = &delivery["event"];
+            shared.ledger.handled(consumer, number(event)?, place(event)?);
             ids.push(&delivery["ackId"]);
         }
         if !ids.is_empty() {

@@ -4,7 +4,7 @@ use super::flights::{self, Flight};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
@@ -54,10 +54,13 @@ pub(super) struct Book {
     /// Departures in the order in which they were first handled by either consumer.
     pub(super) handled: Vec<usize>,
     is_handled: Vec<bool>,
+    /// Where what was delivered lies in the log.
+    delivered: HashSet<Place>,
     /// Deliveries in all.
     pub(super) deliveries: u64,
-    /// Those of departures that were handled before.
-    pub(super) again: u64,
+    /// Those of an event that was delivered before. A departure that lies twice in the log, because it was
+    /// sent twice, is none.
+    pub(super) redelivered: u64,
     /// Deliveries by consumer.
     pub(super) by_consumer: [u64; 2],
     pub(super) http: Latencies,
@@ -82,8 +85,9 @@ impl Ledger {
                 sent: vec![None; departures],
                 handled: Vec::with_capacity(departures),
                 is_handled: vec![false; departures],
+                delivered: HashSet::with_capacity(departures),
                 deliveries: 0,
-                again: 0,
+                redelivered: 0,
                 by_consumer: [0; 2],
                 http: Latencies::new(),
                 grpc: Latencies::new(),
@@ -119,15 +123,16 @@ impl Ledger {
     }
 
     /// A delivery came to a consumer, which does its work on it.
-    pub(super) fn handled(&self, consumer: usize, number: usize) {
+    pub(super) fn handled(&self, consumer: usize, number: usize, place: Place) {
         let mut book = self.book.lock();
         book.deliveries += 1;
         book.by_consumer[consumer] += 1;
-        if book.is_handled[number] {
-            book.again += 1;
+        if !book.delivered.insert(place) {
+            book.redelivered += 1;
+        }
+        if std::mem::replace(&mut book.is_handled[number], true) {
             return;
         }
-        book.is_handled[number] = true;
         book.handled.push(number);
         if let Some(sent) = book.sent[number] {
             book.end_to_end.record(sent.elapsed());
@@ -232,7 +237,7 @@ mod tests {
         for number in 0..3 {
             ledger.sent(&[number]);
             ledger.acknowledged(Way::Http, number, (0, number as u64));
-            ledger.handled(0, number);
+            ledger.handled(0, number, (0, number as u64));
         }
         (flights(&["a", "b", "a"]), ledger, (0..3).map(|number| ((0, number as u64), number)).collect())
     }
@@ -248,9 +253,10 @@ mod tests {
         found.insert((0, 3), 0);
         found.insert((0, 4), 2);
         ledger.acknowledged(Way::Http, 0, (0, 3));
-        ledger.handled(1, 0);
+        ledger.handled(1, 0, (0, 3));
+        ledger.handled(1, 2, (0, 2));
         assert_eq!(said(&flights, &ledger, &found), "");
-        assert_eq!(ledger.read(|book| (book.again, book.deliveries)), (1, 4));
+        assert_eq!(ledger.read(|book| (book.redelivered, book.deliveries)), (1, 5));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until},
 };
 
 /// What went wrong, in words for the one who watches.
@@ -126,16 +126,15 @@ async fn demonstrate(folder: &Path) -> Outcome<()> {
         by_grpc.len()
     ));
     let begin = Instant::now();
-    let mut publishers = JoinSet::new();
-    publishers.spawn(publish_http::publish(shared.clone(), by_http));
-    publishers.spawn(publish_grpc::publish(shared.clone(), by_grpc));
-    let mut consumers = JoinSet::new();
+    let mut clients = JoinSet::new();
+    clients.spawn(publish_http::publish(shared.clone(), by_http));
+    clients.spawn(publish_grpc::publish(shared.clone(), by_grpc));
     for number in 0..2 {
-        consumers.spawn(consume::consume(shared.clone(), number));
+        clients.spawn(consume::consume(shared.clone(), number));
     }
 
     let mut acknowledged = shared.ledger.acknowledged_count();
-    moving("half of them are acknowledged", &mut acknowledged, total / 2).await?;
+    moving("half of them are acknowledged", &mut acknowledged, total / 2, &mut clients).await?;
     service.kill().await?;
     let then = *acknowledged.borrow();
     let handled = *shared.ledger.handled_count().borrow();
@@ -147,15 +146,14 @@ async fn demonstrate(folder: &Path) -> Outcome<()> {
     say(&format!("started it again on the same data, ready in {} ms", service.took.as_millis()));
     shared.addresses.send_replace(service.addresses.clone());
 
-    moving("all are acknowledged", &mut acknowledged, total).await?;
+    moving("all are acknowledged", &mut acknowledged, total, &mut clients).await?;
     let published_in = begin.elapsed();
     say(&format!("published all {total}"));
-    moving("all have arrived", &mut shared.ledger.handled_count(), total).await?;
+    moving("all have arrived", &mut shared.ledger.handled_count(), total, &mut clients).await?;
     let arrived_in = begin.elapsed();
     say("all have arrived; reading the topic from outside…");
-    finished(&mut publishers).await?;
     nothing_left(&shared).await?;
-    consumers.shutdown().await;
+    clients.shutdown().await;
 
     let found = read_all(&shared).await?;
     let complaints = shared.ledger.read(|book| ledger::complaints(&shared.flights, book, &found));
@@ -163,37 +161,44 @@ async fn demonstrate(folder: &Path) -> Outcome<()> {
         return Err(complaints.join("\n"));
     }
     service.stop().await?;
+    let twice = match found.len() - total {
+        0 => String::new(),
+        twice => {
+            format!(" ({twice} lie there twice: the kill cut off their receipts, and they were sent again)")
+        }
+    };
     say(&format!(
-        "every acknowledged departure is where its receipt said and has arrived, in the order of its aircraft \
-         ({} events in the log; {} were sent again because the kill cut off their receipt)",
-        found.len(),
-        found.len() - total
+        "every acknowledged departure is where its receipt said, and has arrived, each aircraft's in order{twice}"
     ));
     shared.ledger.read(|book| report::print(book, published_in, arrived_in));
     Ok(())
 }
 
-/// Waits until `count` has reached `goal`, for as long as it moves.
-async fn moving(what: &str, count: &mut watch::Receiver<usize>, goal: usize) -> Outcome<()> {
+/// Waits until `count` has reached `goal`, for as long as it moves and no client fails.
+async fn moving(
+    what: &str,
+    count: &mut watch::Receiver<usize>,
+    goal: usize,
+    clients: &mut JoinSet<Outcome<()>>,
+) -> Outcome<()> {
+    let mut stalled = Instant::now() + STALL;
     loop {
         let now = *count.borrow_and_update();
         if now >= goal {
             return Ok(());
         }
-        let stalled = |_| format!("nothing moved for {} s before {what}: {now} of {goal}", STALL.as_secs());
-        timeout(STALL, count.changed())
-            .await
-            .map_err(stalled)?
-            .map_err(|_| "the clients are gone".to_owned())?;
+        tokio::select! {
+            changed = count.changed() => {
+                changed.map_err(|_| "the clients are gone".to_owned())?;
+                stalled = Instant::now() + STALL;
+            }
+            // A publisher is done when it has published everything.
+            Some(ended) = clients.join_next() => ended.map_err(|e| e.to_string())??,
+            () = sleep_until(stalled) => {
+                return Err(format!("nothing moved for {} s before {what}: {now} of {goal}", STALL.as_secs()));
+            }
+        }
     }
-}
-
-/// Waits for tasks that are about to end.
-async fn finished(tasks: &mut JoinSet<Outcome<()>>) -> Outcome<()> {
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|e| e.to_string())??;
-    }
-    Ok(())
 }
 
 /// Waits until the subscription says that it has nothing left: that what arrived was acknowledged, too.

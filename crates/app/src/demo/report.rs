@@ -22,7 +22,7 @@ pub(super) fn print(book: &Book, published_in: Duration, arrived_in: Duration) {
     };
     row("published over HTTP", &book.http, published_in, String::new());
     row("published over gRPC", &book.grpc, published_in, String::new());
-    row("consumed, from sent to handled", &book.end_to_end, arrived_in, book.again.to_string());
+    row("consumed, from sent to handled", &book.end_to_end, arrived_in, book.redelivered.to_string());
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
