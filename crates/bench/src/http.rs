@@ -32,7 +32,8 @@ pub(crate) fn parse(read: &[u8]) -> Result<Option<Answer>, String> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     });
-    match (status, length) {
+    // No content has no length.
+    match (status, length.or((status == Some(204)).then_some(0))) {
         (Some(status), Some(length)) => {
             let begin = end + 4;
             Ok(Some(Answer { status, body: begin..begin + length }))
@@ -113,6 +114,11 @@ mod tests {
     fn an_answer_of_unknown_length_is_an_error() {
         assert!(parse(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
         assert!(parse(b"HTTP/2 200\r\ncontent-length: 0\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn no_content_has_no_length() {
+        assert_eq!(parse(b"HTTP/1.1 204 No Content\r\n\r\n"), Ok(Some(Answer { status: 204, body: 27..27 })));
     }
 
     #[test]
