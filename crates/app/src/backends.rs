@@ -81,10 +81,11 @@ fn limits(config: &Config) -> DiskLimits {
     let embedded = &config.embedded;
     DiskLimits {
         partitions_max: config.limits.partitions_max.0,
+        // A request's events for one partition may be written at once, with some bytes of frame to each.
+        frame_bytes_max: (2 * config.limits.request_bytes_max.0).clamp(16 << 20, 1 << 30),
         queue_bytes_max: embedded.queue_bytes_max.0,
         tail_bytes_max: embedded.tail_bytes_max.0,
         committers: embedded.committers.0 as usize,
         retention_interval: embedded.retention_interval.0,
-        ..DiskLimits::default()
     }
 }

@@ -89,10 +89,10 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
 
     let mut config = typed(&settings)?;
+    let log_because = choose_log(&mut config, &settings);
     let at_fault = |(key, problem): (&str, String)| wrong(&settings, key, problem);
     config.check().map_err(at_fault)?;
     config.publish().map_err(at_fault)?;
-    let log_because = choose_log(&mut config, &settings);
     Ok(Loaded { config, log_because, without_effect, settings })
 }
 

@@ -90,6 +90,7 @@ fn a_wrong_value_names_its_key_and_place() {
         ("limits.request-bytes-max=8MB", "8MiB"),
         ("limits.batch-events-max=-1", "limits.batch-events-max"),
         ("limits.batch-events-max=0", "not between"),
+        ("limits.request-bytes-max=64MiB", "embedded.queue-bytes-max"),
         ("topics.auto-create=perhaps", "topics.auto-create"),
         ("topics.replication-factor=many", "topics.replication-factor"),
         ("log.backend=redis", "embedded"),

@@ -329,6 +329,11 @@ impl Config {
                 return Err((key, format!("{value} is not between {least} and {most}")));
             }
         }
+        let queue_bytes_min = 2 * limits.request_bytes_max.0;
+        if self.log.backend == LogBackend::Embedded && self.embedded.queue_bytes_max.0 < queue_bytes_min {
+            let problem = format!("must be at least {queue_bytes_min}, twice limits.request-bytes-max");
+            return Err(("embedded.queue-bytes-max", problem));
+        }
         let times = [
             ("http.header-timeout", self.http.header_timeout),
             ("http.idle-timeout", self.http.idle_timeout),
