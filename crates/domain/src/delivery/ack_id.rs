@@ -1,7 +1,7 @@
 //! `ackId`s: a lease as a client holds it, signed so that it cannot be made up or changed.
 //!
-//! 44 bytes in base64url: version, where the lease lies, and the first 16 bytes of HMAC-SHA-256 over them
-//! (RFC 2104; truncation to half the output, section 5).
+//! 57 bytes, 76 characters of base64url: a version, what [`AckTarget`] holds, big-endian, and the first 16
+//! bytes of HMAC-SHA-256 over them (RFC 2104; truncation to half the output, section 5).
 
 use super::{Lease, LeaseId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};

@@ -11,25 +11,31 @@
 //!    not out again, decides it.
 //! 3. *Done is done.* An event that was acknowledged is never delivered again in this session, nor in one
 //!    that begins with what this one says is done.
-//! 4. *Order.* With [`Ordering::Partition`] nothing is delivered while an earlier event is undecided, but
-//!    as a later part of the same run; deciding or losing an event of a run takes the undecided ones after
-//!    it back, uncounted, except when it was acknowledged.
+//! 4. *Order.* With [`Ordering::Partition`] one run is out at a time, the next undecided events in order, and
+//!    nothing else is delivered until each of it is decided. An event of it that is released or lapses takes
+//!    the undecided ones after it back; they come again behind it.
 //! 5. *Nothing is stuck.* Every undecided event is ready, or out with a lease that is decided, lapses, or
 //!    waits behind one of its run that is or does.
 //! 6. *Bounded.* What is buffered never exceeds the bounds by more than one fetch; what is remembered of
 //!    done events is at most one interval more than there are undecided ones, and those it began with.
 //! 7. *Attempts.* A lapse counts an attempt; a release, a hand-back and a take-back count none.
+//! 8. *Revoked is over.* After a revocation nothing is delivered and no decision changes what is to be
+//!    committed.
 //!
-//! The seat for ordering by key: a lane holds a run. Today a partition is one lane, or every event is its
-//! own; keys make a lane each.
+//! An event costs a fixed number of look-ups in ordered maps of what is buffered; nothing is scanned.
+//!
+//! The seat for ordering by key is the lane (`core/lane.rs`), which holds a run. Today a partition is one
+//! lane, or every event goes by itself; keys make a lane each.
 
 pub mod ack_id;
 pub mod commit_map;
 mod core;
 mod done;
+mod lease;
 
-pub use self::core::{CoreConfig, Counters, Decision, Delivery, Lease, LeaseId, PartitionCore, Status};
+pub use self::core::PartitionCore;
 pub use done::DoneSet;
+pub use lease::{CoreConfig, Counters, Decision, Delivery, Lease, LeaseId, Status};
 
 use serde::{Deserialize, Serialize};
 

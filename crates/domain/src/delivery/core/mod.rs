@@ -1,115 +1,20 @@
 //! The core: what is read, what is ready, what is out, what is done.
 
+mod lane;
 #[cfg(test)]
 mod tests;
 
-use super::{Ordering, done::DoneSet};
+use super::{
+    Ordering,
+    done::DoneSet,
+    lease::{CoreConfig, Counters, Decision, Delivery, Lease, LeaseId, Status},
+};
+use lane::Lane;
 use ports::{Monotonic, Offset, StoredRecord};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
-    time::Duration,
 };
-
-/// How a core works.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoreConfig {
-    /// What order deliveries keep.
-    pub ordering: Ordering,
-    /// How long a client has for a delivery.
-    pub ack_timeout: Duration,
-    /// The most events that are to be buffered.
-    pub buffer_events_max: usize,
-    /// The most bytes that are to be buffered.
-    pub buffer_bytes_max: usize,
-}
-
-/// Names one lease of one session of ownership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LeaseId {
-    /// The session; random, so that no two are taken for each other.
-    pub session: u32,
-    /// Its number in the session, from 1.
-    pub number: u64,
-}
-
-/// What a client holds while an event is out at it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lease {
-    /// Which lease.
-    pub id: LeaseId,
-    /// Of which event.
-    pub offset: Offset,
-}
-
-/// An event on its way to a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// What decides it.
-    pub lease: Lease,
-    /// Which delivery it is that counts, from 1.
-    pub attempt: u32,
-    /// When it lapses. In a run the clock of an event starts when the one before it is decided, so this is
-    /// the latest that it can be without being extended.
-    pub deadline: Monotonic,
-    /// The same for all events of one run.
-    pub run: u64,
-    /// The event.
-    pub record: StoredRecord,
-}
-
-/// What a client says about a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Decision {
-    /// It is done.
-    Ack,
-    /// It goes back untouched, counting no attempt.
-    Release,
-    /// It needs so much time, from now.
-    Extend(Duration),
-}
-
-/// What became of a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// It holds.
-    Ok,
-    /// The lease is over, and the event came, or comes, again.
-    Expired,
-    /// An earlier event of the run is to be done again, and this one after it.
-    Superseded,
-    /// There is no such delivery.
-    Unknown,
-    /// It could not be made to hold; say it again.
-    Unavailable,
-}
-
-impl Status {
-    /// The status as it stands on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Expired => "expired",
-            Self::Superseded => "superseded",
-            Self::Unknown => "unknown",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
-/// What a core has done in its session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Deliveries.
-    pub delivered: u64,
-    /// Those of them that were not the event's first.
-    pub redelivered: u64,
-    /// Events that are done.
-    pub acked: u64,
-    /// Leases that lapsed.
-    pub lapsed: u64,
-}
 
 /// An event that is not done.
 #[derive(Debug)]
@@ -158,17 +63,26 @@ pub struct PartitionCore {
     bytes: usize,
     ready: BTreeSet<Offset>,
     out: usize,
-    /// The lane of the partition: what is out of it, in order. Not used without an order.
-    run: VecDeque<Offset>,
+    /// The lane of the whole partition; none without an order, where every event goes by itself. Order by
+    /// key makes this a map from the hash of a key to its lane, and `ready` one of lanes.
+    lane: Option<Lane>,
+    /// When leases lapse: of what is out and has its clock running, exactly.
     timeouts: BTreeSet<(Monotonic, Offset)>,
+    /// What is done beyond the prefix.
     done: DoneSet,
+    /// How many leases were given.
     leases: u64,
+    revoked: bool,
     counters: Counters,
 }
 
 impl PartitionCore {
     /// A core whose first event is at `start` or later.
     pub fn new(config: CoreConfig, session: u32, start: Offset) -> Self {
+        let lane = match config.ordering {
+            Ordering::None => None,
+            Ordering::Partition | Ordering::Key => Some(Lane::default()),
+        };
         Self {
             config,
             session,
@@ -177,10 +91,11 @@ impl PartitionCore {
             bytes: 0,
             ready: BTreeSet::new(),
             out: 0,
-            run: VecDeque::new(),
+            lane,
             timeouts: BTreeSet::new(),
             done: DoneSet::default(),
             leases: 0,
+            revoked: false,
             counters: Counters::default(),
         }
     }
@@ -190,7 +105,8 @@ impl PartitionCore {
         &self.config
     }
 
-    /// Offsets at or beyond the start that are done already. To be said before anything is read.
+    /// Offsets that are done already, and are not delivered when they are read; those before the start are
+    /// left out. To be said before anything is read.
     pub fn with_done(&mut self, done: DoneSet) {
         self.done = done;
         self.done.forget_before(self.position);
@@ -242,6 +158,9 @@ impl PartitionCore {
 
     /// How many more events and bytes are to be read.
     pub fn room(&self) -> (usize, usize) {
+        if self.revoked {
+            return (0, 0);
+        }
         (
             self.config.buffer_events_max.saturating_sub(self.undecided.len()),
             self.config.buffer_bytes_max.saturating_sub(self.bytes),
@@ -250,13 +169,12 @@ impl PartitionCore {
 
     /// Whether [`Self::take`] would give something.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty() && (self.run.is_empty() || !self.is_ordered())
+        !self.ready.is_empty() && !self.revoked && self.lane.as_ref().is_none_or(Lane::is_free)
     }
 
     /// Gives out at most `max` events and about `bytes_max` bytes, but always one that is ready; appends
     /// them to `out` and answers how many. With an order they are one run.
     pub fn take(&mut self, now: Monotonic, max: usize, bytes_max: usize, out: &mut Vec<Delivery>) -> usize {
-        let ordered = self.is_ordered();
         if !self.has_ready() {
             return 0;
         }
@@ -272,15 +190,16 @@ impl PartitionCore {
             self.ready.pop_first();
             self.leases += 1;
             event.lease = self.leases;
-            let waits = ordered && count > 0;
-            let turn = if ordered { count as u32 + 1 } else { 1 };
+            let turn = match &mut self.lane {
+                Some(lane) => lane.push(offset),
+                None => 1,
+            };
             let deadline = now + self.config.ack_timeout.saturating_mul(turn);
-            event.state = if waits { State::Waiting { extended: None } } else { State::Out { deadline } };
-            if !waits {
+            if turn == 1 {
+                event.state = State::Out { deadline };
                 self.timeouts.insert((deadline, offset));
-            }
-            if ordered {
-                self.run.push_back(offset);
+            } else {
+                event.state = State::Waiting { extended: None };
             }
             self.counters.delivered += 1;
             self.counters.redelivered += u64::from(event.seen);
@@ -291,9 +210,9 @@ impl PartitionCore {
             let id = LeaseId { session: self.session, number: self.leases };
             out.push(Delivery {
                 lease: Lease { id, offset },
-                attempt: event.attempts + 1,
+                attempt: event.attempts.saturating_add(1),
                 deadline,
-                run: if ordered { run } else { self.leases },
+                run: if self.lane.is_some() { run } else { self.leases },
                 record: event.record.clone(),
             });
         }
@@ -302,7 +221,7 @@ impl PartitionCore {
 
     /// Applies a decision. Those of one request are to be given in the order of their offsets.
     pub fn decide(&mut self, now: Monotonic, lease: Lease, decision: Decision) -> Status {
-        if lease.id.session != self.session {
+        if lease.id.session != self.session || self.revoked {
             return Status::Expired;
         }
         let Some(event) = self.undecided.get_mut(&lease.offset) else {
@@ -358,11 +277,25 @@ impl PartitionCore {
         while let Some((deadline, offset)) = self.timeouts.first().copied()
             && deadline <= now
         {
+            self.timeouts.pop_first();
             if let Some(event) = self.undecided.get_mut(&offset) {
                 event.attempts = event.attempts.saturating_add(1);
             }
             self.counters.lapsed += 1;
             self.take_back(now, offset, State::Ready);
+        }
+    }
+
+    /// Ends the session: another may own the partition now. Nothing more is delivered, every lease is over
+    /// and its decisions are answered [`Status::Expired`]. What was done stays done, to be committed.
+    pub fn revoke(&mut self) {
+        self.revoked = true;
+        self.out = 0;
+        self.timeouts.clear();
+        self.ready.clear();
+        self.lane = None;
+        for event in self.undecided.values_mut() {
+            event.state = State::Ready;
         }
     }
 
@@ -397,10 +330,6 @@ impl PartitionCore {
         self.counters
     }
 
-    fn is_ordered(&self) -> bool {
-        !matches!(self.config.ordering, Ordering::None)
-    }
-
     fn ack(&mut self, now: Monotonic, offset: Offset) {
         let was_prefix = self.undecided.first_key_value().is_some_and(|(first, _)| *first == offset);
         self.remove(offset);
@@ -417,21 +346,20 @@ impl PartitionCore {
         let Some(event) = self.undecided.remove(&offset) else { return };
         self.bytes -= event.bytes;
         self.stop(offset, event.state);
-        if event.state.is_out() {
-            self.leave_run(offset);
-        }
         self.ready.remove(&offset);
+        if let Some(lane) = &mut self.lane {
+            lane.settle(|offset| self.undecided.get(&offset).is_some_and(|event| event.state.is_out()));
+        }
     }
 
     /// Makes an event that is out ready again as `state`, and with an order those of its run after it.
     fn take_back(&mut self, now: Monotonic, offset: Offset, state: State) {
         self.make_ready(offset, state);
-        if let Ok(index) = self.run.binary_search(&offset) {
-            for later in self.run.split_off(index).into_iter().skip(1) {
-                self.make_ready(later, State::TakenBack);
-            }
-            self.start_clock(now);
+        let later = self.lane.as_mut().map(|lane| lane.cut(offset)).unwrap_or_default();
+        for later in later {
+            self.make_ready(later, State::TakenBack);
         }
+        self.start_clock(now);
     }
 
     fn make_ready(&mut self, offset: Offset, state: State) {
@@ -449,17 +377,9 @@ impl PartitionCore {
         }
     }
 
-    fn leave_run(&mut self, offset: Offset) {
-        if self.run.front() == Some(&offset) {
-            self.run.pop_front();
-        } else if let Ok(index) = self.run.binary_search(&offset) {
-            self.run.remove(index);
-        }
-    }
-
     /// Starts the clock of the run's first event, if it does not run yet.
     fn start_clock(&mut self, now: Monotonic) {
-        let Some(first) = self.run.front().copied() else { return };
+        let Some(first) = self.lane.as_ref().and_then(Lane::first) else { return };
         if let Some(event) = self.undecided.get_mut(&first)
             && let State::Waiting { extended } = event.state
         {

@@ -3,38 +3,24 @@
 
 use super::*;
 use crate::delivery::commit_map;
-use ports::Record;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
-const ACK_TIMEOUT: Duration = Duration::from_millis(100);
-
-fn config(ordering: Ordering) -> CoreConfig {
-    CoreConfig { ordering, ack_timeout: ACK_TIMEOUT, buffer_events_max: 40, buffer_bytes_max: 1 << 20 }
-}
-
-fn record(offset: Offset) -> StoredRecord {
-    StoredRecord {
-        offset,
-        record: Record { value: Some(offset.to_be_bytes().to_vec().into()), ..Record::default() },
-    }
-}
-
-fn at(ms: u64) -> Monotonic {
-    Monotonic(Duration::from_millis(ms))
-}
+const STEPS_MAX: usize = 120;
 
 #[derive(Clone, Debug)]
 enum Step {
     /// So many events, each so far behind the one before.
     Fetch(Vec<u64>),
-    Take(usize),
+    /// At most so many events, and bytes for so many.
+    Take(usize, usize),
     Ack(prop::sample::Index),
     Release(prop::sample::Index),
     GiveBack(prop::sample::Index),
     Extend(prop::sample::Index, u64),
     Pass(u64),
     Skip(u64),
+    Revoke,
     Restart {
         keep_done: bool,
     },
@@ -44,22 +30,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let index = any::<prop::sample::Index>;
     let step = prop_oneof![
         3 => prop::collection::vec(prop_oneof![8 => Just(1_u64), 1 => 2_u64..5], 1..8).prop_map(Step::Fetch),
-        6 => (1_usize..6).prop_map(Step::Take),
+        6 => (1_usize..6, 0_usize..9).prop_map(|(max, bytes)| Step::Take(max, bytes)),
         8 => index().prop_map(Step::Ack),
         2 => index().prop_map(Step::Release),
         1 => index().prop_map(Step::GiveBack),
         2 => (index(), 1_u64..300).prop_map(|(index, by)| Step::Extend(index, by)),
         3 => (1_u64..160).prop_map(Step::Pass),
         1 => (0_u64..6).prop_map(Step::Skip),
-        1 => any::<bool>().prop_map(|keep_done| Step::Restart { keep_done }),
+        1 => Just(Step::Revoke),
+        2 => any::<bool>().prop_map(|keep_done| Step::Restart { keep_done }),
     ];
-    prop::collection::vec(step, 1..120)
+    prop::collection::vec(step, 1..STEPS_MAX)
 }
 
 /// One event of the model.
 #[derive(Debug)]
 struct Event {
     offset: Offset,
+    /// Read in this session.
+    read: bool,
     done: bool,
     attempts: u32,
     last_lease: Option<Lease>,
@@ -78,6 +67,7 @@ struct Out {
 #[derive(Debug)]
 struct Model {
     ordered: bool,
+    revoked: bool,
     events: Vec<Event>,
     now: Monotonic,
 }
@@ -88,12 +78,12 @@ impl Model {
     }
 
     fn undecided(&self) -> impl Iterator<Item = &Event> {
-        self.events.iter().filter(|event| !event.done)
+        self.events.iter().filter(|event| event.read && !event.done)
     }
 
     /// The offsets that a take gives.
     fn next(&self, max: usize) -> Vec<Offset> {
-        if self.ordered && self.undecided().any(|event| event.out.is_some()) {
+        if self.revoked || self.ordered && self.undecided().any(|event| event.out.is_some()) {
             return Vec::new();
         }
         self.undecided().filter(|event| event.out.is_none()).take(max).map(|event| event.offset).collect()
@@ -101,6 +91,9 @@ impl Model {
 
     fn decide(&mut self, lease: Lease, decision: Decision) -> Status {
         let now = self.now;
+        if self.revoked {
+            return Status::Expired;
+        }
         let Some(event) = self.find(lease.offset) else { return Status::Expired };
         if event.done {
             return if decision == Decision::Ack { Status::Ok } else { Status::Expired };
@@ -178,7 +171,7 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let ordered = ordering != Ordering::None;
     let mut session = 1;
     let mut core = PartitionCore::new(config(ordering), session, 0);
-    let mut model = Model { ordered, events: Vec::new(), now: Monotonic::default() };
+    let mut model = Model { ordered, revoked: false, events: Vec::new(), now: Monotonic::default() };
     let mut issued: Vec<Lease> = Vec::new();
     let mut log: Vec<Offset> = Vec::new();
     let mut end = 0;
@@ -199,26 +192,28 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
                         end - 1
                     });
                     records.push(record(offset));
-                    if model.find(offset).is_none() {
-                        model.events.push(Event {
+                    match model.find(offset) {
+                        Some(event) => event.read = true,
+                        None => model.events.push(Event {
                             offset,
+                            read: true,
                             done: false,
                             attempts: 0,
                             last_lease: None,
                             superseded: false,
                             out: None,
-                        });
+                        }),
                     }
                 }
                 let next = records.last().map_or(core.position(), |record| record.offset + 1);
                 core.fetched(records, next);
             }
-            Step::Take(max) => {
+            Step::Take(max, bytes) => {
                 let mut out = Vec::new();
                 prop_assert_eq!(core.has_ready(), !model.next(1).is_empty());
-                core.take(model.now, max, usize::MAX, &mut out);
+                core.take(model.now, max, bytes * record(0).record.size(), &mut out);
                 let offsets: Vec<_> = out.iter().map(|delivery| delivery.lease.offset).collect();
-                prop_assert_eq!(&offsets, &model.next(max));
+                prop_assert_eq!(&offsets, &model.next(max.min(bytes.max(1))));
                 let now = model.now;
                 let mut turn = 0;
                 for delivery in out {
@@ -277,21 +272,33 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Skip(by) => {
                 let to = core.committable() + by;
                 end = end.max(to);
+                let unread = core.position()..to.max(core.position());
+                let undone = |event: &&Event| event.offset < to && !event.done;
+                let ready =
+                    model.undecided().filter(undone).filter(|event| event.out.is_none()).count() as u64;
+                let never_read =
+                    model.events.iter().filter(undone).filter(|event| !event.read).count() as u64;
+                let done =
+                    model.events.iter().filter(|e| e.done && unread.contains(&e.offset)).count() as u64;
                 let lost = core.skip_to(model.now, to);
-                let before = model
-                    .events
-                    .iter()
-                    .filter(|event| event.offset < to && !event.done && event.out.is_none())
-                    .count() as u64;
-                prop_assert!(lost >= before, "lost {lost}, at least {before}");
+                // Between events that are done there may be offsets without one: no event was lost there.
+                prop_assert!(lost >= ready + never_read, "lost {lost}, at least {ready} and {never_read}");
+                prop_assert!(lost <= ready + (unread.end - unread.start) - done, "lost {lost}");
                 for event in model.events.iter_mut().filter(|event| event.offset < to) {
                     event.done = true;
                     event.out = None;
                 }
                 model.head();
             }
+            Step::Revoke => {
+                core.revoke();
+                prop_assert_eq!(core.room(), (0, 0));
+                model.revoked = true;
+                model.events.iter_mut().for_each(|event| event.out = None);
+            }
             Step::Restart { keep_done } => {
                 session += 1;
+                model.revoked = false;
                 let next = core.committable();
                 let map = commit_map::encode(7, next, core.done_beyond());
                 prop_assert!(map.len() <= commit_map::BYTES_MAX);
@@ -300,6 +307,7 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     core.with_done(commit_map::decode(&map, 7, next).unwrap());
                 }
                 for event in &mut model.events {
+                    event.read = event.offset < next;
                     event.out = None;
                     event.attempts = 0;
                     event.last_lease = None;
@@ -313,11 +321,6 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
                         .filter(|event| event.offset >= next)
                         .for_each(|event| event.done = false);
                 }
-                // What was read and is not done is read again, before anything else happens.
-                let again: Vec<_> =
-                    log.iter().filter(|offset| **offset >= next).map(|offset| record(*offset)).collect();
-                let position = log.last().map_or(next, |last| last + 1).max(next);
-                core.fetched(again, position);
             }
             Step::Ack(_) | Step::Release(_) | Step::GiveBack(_) | Step::Extend(..) => {}
         }
@@ -332,7 +335,7 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
         // 3. What is done beyond the prefix is exactly what is said.
         let done: DoneSet = core.done_beyond().collect();
         for event in &model.events {
-            if event.offset >= committed && event.offset < core.position() {
+            if event.offset >= committed {
                 prop_assert_eq!(done.contains(event.offset), event.done, "offset {}", event.offset);
             }
         }
@@ -345,10 +348,19 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
             prop_assert!(out.is_sorted_by(|one, next| one >= next), "{:?}", out);
         }
         // 6. Bounded.
-        prop_assert!(core.done_beyond().count() <= model.undecided().count() + 1);
-        prop_assert!(core.undecided.len() <= 40 + 120);
+        prop_assert!(
+            core.done_beyond().count() <= model.events.iter().filter(|event| !event.done).count() + 1
+        );
+        prop_assert!(core.undecided.len() <= BUFFER_EVENTS_MAX);
+        prop_assert!(core.lane.iter().all(|lane| lane.len() <= BUFFER_EVENTS_MAX));
     }
-    // 5. Given time, everything that is undecided goes out and can be done.
+    if model.revoked {
+        return Ok(());
+    }
+    // 5. Given time, everything that is not done goes out and can be done, once.
+    let rest: Vec<_> = log.iter().filter(|at| **at >= core.position()).map(|at| record(*at)).collect();
+    core.fetched(rest, end);
+    let to_do: Vec<_> = model.events.iter().filter(|event| !event.done).map(|event| event.offset).collect();
     let mut seen: HashMap<Offset, u32> = HashMap::new();
     while core.undecided.values().next().is_some() {
         let mut out = Vec::new();
@@ -361,6 +373,10 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
         }
     }
     prop_assert!(seen.values().all(|count| *count == 1));
+    prop_assert_eq!(
+        seen.keys().copied().collect::<BTreeSet<_>>(),
+        to_do.into_iter().collect::<BTreeSet<_>>()
+    );
     prop_assert_eq!(core.committable(), core.position());
     prop_assert_eq!((core.in_flight(), core.bytes, core.next_timeout()), (0, 0, None));
     Ok(())
@@ -378,87 +394,4 @@ proptest! {
     fn with_the_order_of_the_partition_it_does_what_the_model_does(steps in steps()) {
         run(Ordering::Partition, steps)?;
     }
-}
-
-fn filled(ordering: Ordering, count: u64) -> (PartitionCore, Vec<Delivery>) {
-    let mut core = PartitionCore::new(config(ordering), 1, 0);
-    core.fetched((0..count).map(record).collect(), count);
-    let mut out = Vec::new();
-    core.take(at(0), count as usize, usize::MAX, &mut out);
-    (core, out)
-}
-
-#[test]
-fn a_lapse_in_a_run_takes_the_later_ones_back_and_counts_only_its_own_attempt() {
-    let (mut core, out) = filled(Ordering::Partition, 3);
-    assert!(!core.has_ready());
-    assert_eq!(core.decide(at(10), out[0].lease, Decision::Ack), Status::Ok);
-    // The clock of the second began at 10.
-    assert_eq!(core.next_timeout(), Some(at(110)));
-    core.tick(at(110));
-    assert_eq!(core.decide(at(111), out[2].lease, Decision::Ack), Status::Superseded);
-    let mut again = Vec::new();
-    core.take(at(120), 10, usize::MAX, &mut again);
-    assert_eq!(again.iter().map(|d| (d.lease.offset, d.attempt)).collect::<Vec<_>>(), [(1, 2), (2, 1)]);
-}
-
-#[test]
-fn a_late_acknowledgement_counts_while_the_event_is_not_out_again() {
-    let (mut core, out) = filled(Ordering::None, 2);
-    core.tick(at(100));
-    assert_eq!(core.decide(at(101), out[0].lease, Decision::Ack), Status::Ok);
-    let mut again = Vec::new();
-    core.take(at(102), 10, usize::MAX, &mut again);
-    assert_eq!(core.decide(at(103), out[1].lease, Decision::Ack), Status::Expired);
-    assert_eq!(core.decide(at(103), again[0].lease, Decision::Ack), Status::Ok);
-    assert_eq!(core.committable(), 2);
-}
-
-#[test]
-fn a_lease_of_another_session_or_one_never_given_decides_nothing() {
-    let (mut core, out) = filled(Ordering::None, 1);
-    let mut foreign = out[0].lease;
-    foreign.id.session = 2;
-    assert_eq!(core.decide(at(0), foreign, Decision::Ack), Status::Expired);
-    let mut future = out[0].lease;
-    future.id.number = 99;
-    assert_eq!(core.decide(at(0), future, Decision::Ack), Status::Unknown);
-    let beyond = Lease { offset: 77, ..out[0].lease };
-    assert_eq!(core.decide(at(0), beyond, Decision::Ack), Status::Unknown);
-    assert_eq!(core.committable(), 0);
-}
-
-#[test]
-fn a_take_is_bounded_in_bytes_but_gives_at_least_one() {
-    let mut core = PartitionCore::new(config(Ordering::None), 1, 0);
-    core.fetched((0..4).map(record).collect(), 4);
-    let size = record(0).record.size();
-    let mut out = Vec::new();
-    assert_eq!(core.take(at(0), 10, 1, &mut out), 1);
-    assert_eq!(core.take(at(0), 10, 2 * size, &mut out), 2);
-    assert_eq!(core.room().0, 36);
-}
-
-#[test]
-fn what_was_done_before_is_not_delivered_and_a_map_from_elsewhere_hides_nothing_before_the_start() {
-    let mut core = PartitionCore::new(config(Ordering::None), 1, 10);
-    core.with_done([0..5, 11..13, 14..15].into_iter().collect());
-    core.fetched((10..16).map(record).collect(), 16);
-    let mut out = Vec::new();
-    core.take(at(0), 10, usize::MAX, &mut out);
-    assert_eq!(out.iter().map(|d| d.lease.offset).collect::<Vec<_>>(), [10, 13, 15]);
-    core.decide(at(0), out[0].lease, Decision::Ack);
-    assert_eq!(core.committable(), 13);
-}
-
-#[test]
-fn the_end_of_a_run_that_was_not_read_yet_is_not_taken_for_done() {
-    let mut core = PartitionCore::new(config(Ordering::None), 1, 0);
-    core.with_done(std::iter::once(5..8).collect());
-    core.fetched((0..2).map(record).collect(), 2);
-    let mut out = Vec::new();
-    core.take(at(0), 10, usize::MAX, &mut out);
-    core.decide(at(0), out[1].lease, Decision::Ack);
-    let done: DoneSet = core.done_beyond().collect();
-    assert!(done.contains(1) && !done.contains(2) && !done.contains(4) && done.contains(5));
 }
