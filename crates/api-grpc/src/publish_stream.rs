@@ -124,7 +124,7 @@ impl Publishing {
             Ok(Vec::new())
         } else {
             tokio::select! {
-                published = self.publisher.publish(convert::topic(&topic), items, &self.context) => published,
+                published = self.publisher.publish_batches(convert::topic(&topic), items, &counts, &self.context) => published,
                 () = self.answers.closed() => return Err(Gone),
             }
         };

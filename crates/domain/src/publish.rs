@@ -225,6 +225,26 @@ impl Publisher {
         items: Vec<Item>,
         context: &PublishContext,
     ) -> Result<Vec<Result<Receipt>>> {
+        let count = items.len();
+        self.publish_batches(topic, items, &[count], context).await
+    }
+
+    /// Publishes several batches of one caller by one append a topic, each the next so many of `items`. A
+    /// failed event fails the later ones of its key in its own batch alone, so that an answer does not
+    /// depend on what else was on its way.
+    ///
+    /// # Errors
+    /// As [`Self::publish`]; the bounds are on all batches together.
+    ///
+    /// # Cancellation
+    /// As [`Self::publish`].
+    pub async fn publish_batches(
+        &self,
+        topic: Option<&str>,
+        items: Vec<Item>,
+        counts: &[usize],
+        context: &PublishContext,
+    ) -> Result<Vec<Result<Receipt>>> {
         let topic = topic.map(|name| topic_name("topic", name)).transpose()?;
         if items.is_empty() {
             return Err(Error::invalid("events", "must hold at least one event"));
@@ -242,7 +262,7 @@ impl Publisher {
             // Looked up before anything is done: an unknown topic fails the request, not each item.
             lanes.push(self.lane(topic, context, items.len()).await?);
         }
-        self.prepare(topic.as_ref(), items, context, &mut lanes, &mut results).await;
+        self.prepare(topic.as_ref(), items, counts, context, &mut lanes, &mut results).await;
         match lanes.as_mut_slice() {
             [lane] => self.append(lane, &mut results).await,
             lanes => {
@@ -275,12 +295,21 @@ impl Publisher {
         &self,
         topic: Option<&TopicName>,
         items: Vec<Item>,
+        counts: &[usize],
         context: &PublishContext,
         lanes: &mut Vec<Lane>,
         results: &mut [Option<Result<Receipt>>],
     ) {
         let mut failed_keys: HashSet<Bytes> = HashSet::new();
+        let mut counts = counts.iter();
+        let mut batch_end = counts.next().copied().unwrap_or_default();
         for (index, item) in items.into_iter().enumerate() {
+            while index >= batch_end
+                && let Some(count) = counts.next()
+            {
+                batch_end += count;
+                failed_keys.clear();
+            }
             let (key, outcome) = match item {
                 Err(rejected) => (rejected.key, Err(rejected.error)),
                 Ok(event) => {
