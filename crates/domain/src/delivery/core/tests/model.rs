@@ -28,17 +28,19 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let index = any::<prop::sample::Index>;
+    let gap = || prop_oneof![8 => Just(1_u64), 1 => 2_u64..5];
+    let gaps = prop_oneof![prop::collection::vec(gap(), 1..4), prop::collection::vec(gap(), 1..20)];
     let step = prop_oneof![
-        3 => prop::collection::vec(prop_oneof![8 => Just(1_u64), 1 => 2_u64..5], 1..8).prop_map(Step::Fetch),
-        6 => (1_usize..6, 0_usize..9).prop_map(|(max, bytes)| Step::Take(max, bytes)),
-        8 => index().prop_map(Step::Ack),
-        2 => index().prop_map(Step::Release),
-        1 => index().prop_map(Step::GiveBack),
-        2 => (index(), 1_u64..300).prop_map(|(index, by)| Step::Extend(index, by)),
-        3 => (1_u64..160).prop_map(Step::Pass),
-        1 => (0_u64..6).prop_map(Step::Skip),
+        9 => gaps.prop_map(Step::Fetch),
+        15 => (1_usize..8, 0_usize..12).prop_map(|(max, bytes)| Step::Take(max, bytes)),
+        35 => index().prop_map(Step::Ack),
+        5 => index().prop_map(Step::Release),
+        3 => index().prop_map(Step::GiveBack),
+        5 => (index(), 1_u64..300).prop_map(|(index, by)| Step::Extend(index, by)),
+        6 => (1_u64..160).prop_map(Step::Pass),
+        2 => (0_u64..6).prop_map(Step::Skip),
         1 => Just(Step::Revoke),
-        2 => any::<bool>().prop_map(|keep_done| Step::Restart { keep_done }),
+        5 => prop::bool::weighted(0.75).prop_map(|keep_done| Step::Restart { keep_done }),
     ];
     prop::collection::vec(step, 1..STEPS_MAX)
 }
