@@ -389,8 +389,14 @@ fn run(ordering: Ordering, steps: Vec<Step>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// More than usual, and as many more as `PROPTEST_CASES` says.
+fn more_cases() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: usual.cases.max(2_000), ..usual }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(more_cases())]
 
     #[test]
     fn without_order_it_does_what_the_model_does(steps in steps()) {
