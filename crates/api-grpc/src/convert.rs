@@ -1,6 +1,6 @@
 //! Messages to the domain's words and back.
 
-use crate::proto;
+use crate::{call::CORRELATION_ID, proto};
 use bytestring::ByteString;
 use domain::{
     Error, Event, Result,
@@ -12,8 +12,6 @@ use tonic::metadata::MetadataMap;
 
 /// The source of events that name none.
 const SOURCE: &str = "/event-streaming";
-/// The header of a call that carries its correlation id.
-const CORRELATION_ID: &str = "x-correlation-id";
 
 /// An event on its way in. What cannot be read is refused in its place.
 pub(crate) fn item(event: proto::Event) -> Item {
@@ -95,7 +93,7 @@ pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: Stored
 }
 
 /// A receipt.
-pub(crate) fn receipt(receipt: Receipt) -> proto::Receipt {
+pub(crate) fn receipt(receipt: &Receipt) -> proto::Receipt {
     proto::Receipt {
         id: receipt.id.to_string(),
         topic: receipt.topic.to_string(),
@@ -110,7 +108,7 @@ pub(crate) fn receipt(receipt: Receipt) -> proto::Receipt {
 pub(crate) fn result(result: Result<Receipt>) -> proto::PublishResult {
     use proto::publish_result::Outcome;
     let outcome = match result {
-        Ok(published) => Outcome::Receipt(receipt(published)),
+        Ok(published) => Outcome::Receipt(receipt(&published)),
         Err(error) => Outcome::Error(crate::error::item(&error)),
     };
     proto::PublishResult { outcome: Some(outcome) }
@@ -119,12 +117,27 @@ pub(crate) fn result(result: Result<Receipt>) -> proto::PublishResult {
 /// What the events of a call have in common.
 pub(crate) fn context(metadata: &MetadataMap) -> PublishContext {
     let text = |name: &str| metadata.get(name)?.to_str().ok().map(ByteString::from);
+    // A malformed one is ignored, as the standard wants: the trace begins anew.
+    let traceparent = text("traceparent").filter(|text| is_traceparent(text));
+    let state_is_good = |state: &ByteString| (1..=512).contains(&state.len()) && !state.contains('\t');
+    let tracestate = text("tracestate").filter(|state| traceparent.is_some() && state_is_good(state));
     PublishContext {
         source: ByteString::from_static(SOURCE),
         correlation_id: text(CORRELATION_ID),
-        traceparent: text("traceparent"),
-        tracestate: text("tracestate"),
+        traceparent,
+        tracestate,
     }
+}
+
+/// Whether this is a trace's place by W3C Trace Context, `00-{32 hex}-{16 hex}-{2 hex}`.
+fn is_traceparent(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let lengths = [2, 32, 16, 2];
+    let good = lengths.iter().all(|length| {
+        let is_hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        parts.next().is_some_and(|part| part.len() == *length && is_hex(part))
+    });
+    good && !text.starts_with("ff") && (parts.next().is_none() || !text.starts_with("00"))
 }
 
 /// A topic's name, `None` where it is to be routed.

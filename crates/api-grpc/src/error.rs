@@ -26,6 +26,11 @@ pub(crate) fn status(error: &Error) -> Status {
     Status::with_error_details(code(error.code()), error.detail(), details)
 }
 
+/// Whether a status is one of [`status`]'s.
+pub(crate) fn has_code(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN)
+}
+
 /// What became of an item that failed.
 pub(crate) fn item(error: &Error) -> proto::Error {
     let field = |field: &domain::FieldError| proto::FieldError {

@@ -7,8 +7,10 @@
 //! Invariants:
 //! 1. What a client sends ends in a status of its own making at worst: no input leads to `INTERNAL`.
 //! 2. A stream's events are appended in the order in which they came, and answered in that order.
-//! 3. Everything that waits is bounded: connections, streams of a connection, messages of a stream.
+//! 3. Everything that waits is bounded: connections, streams of a connection, messages of a stream and
+//!    their bytes.
 
+mod call;
 mod connection;
 mod convert;
 mod error;

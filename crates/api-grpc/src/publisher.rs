@@ -9,8 +9,8 @@ use crate::{
     },
     publish_stream,
 };
-use domain::Error;
-use tokio_stream::wrappers::ReceiverStream;
+use domain::{Error, ErrorCode};
+use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -33,9 +33,9 @@ impl publisher_server::Publisher for Publisher {
         let publisher = &self.services.publisher;
         let results = publisher.publish(convert::topic(&topic), vec![Ok(item)], &context).await;
         match results.map(|mut results| results.pop()) {
-            Ok(Some(Ok(receipt))) => Ok(Response::new(convert::receipt(receipt))),
+            Ok(Some(Ok(receipt))) => Ok(Response::new(convert::receipt(&receipt))),
             Ok(Some(Err(error))) | Err(error) => Err(status(&error)),
-            Ok(None) => Err(Status::internal("the event has no result")),
+            Ok(None) => Err(status(&Error::new(ErrorCode::Internal, "the event has no result"))),
         }
     }
 
@@ -55,7 +55,7 @@ impl publisher_server::Publisher for Publisher {
         Ok(Response::new(PublishBatchResponse { published, failed, results }))
     }
 
-    type PublishStreamStream = ReceiverStream<Result<PublishStreamResponse, Status>>;
+    type PublishStreamStream = BoxStream<'static, Result<PublishStreamResponse, Status>>;
 
     async fn publish_stream(
         &self,
@@ -70,6 +70,6 @@ impl publisher_server::Publisher for Publisher {
             self.services.limits.batch_events_max,
             self.stop.clone(),
         );
-        Ok(Response::new(ReceiverStream::new(answers)))
+        Ok(Response::new(answers))
     }
 }

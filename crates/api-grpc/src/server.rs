@@ -1,8 +1,8 @@
 //! Serves the front on a listener.
 
 use crate::{
-    Services, connection, proto, publisher::Publisher, subscriber::Subscriber, subscriptions::Subscriptions,
-    topics::Topics,
+    Services, call, connection, proto, publisher::Publisher, subscriber::Subscriber,
+    subscriptions::Subscriptions, topics::Topics,
 };
 use proto::{
     publisher_server::PublisherServer, subscriber_server::SubscriberServer,
@@ -86,8 +86,12 @@ pub async fn serve(
         // for many clients.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
+        .layer(call::CallLayer)
         .add_service(PublisherServer::new(publisher).max_decoding_message_size(bytes_max))
-        .add_service(SubscriberServer::new(Subscriber(services.clone())).max_decoding_message_size(bytes_max))
+        .add_service(
+            SubscriberServer::new(Subscriber { services: services.clone(), stop: shutdown.clone() })
+                .max_decoding_message_size(bytes_max),
+        )
         .add_service(
             SubscriptionsServer::new(Subscriptions(services.clone())).max_decoding_message_size(bytes_max),
         )

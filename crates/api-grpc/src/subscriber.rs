@@ -5,21 +5,32 @@ use crate::{
     error::status,
     proto::{
         AcknowledgeRequest, AcknowledgeResponse, AcknowledgeResult, Delivery, PullRequest, PullResponse,
-        subscriber_server,
+        SubscribeRequest, SubscribeResponse, subscriber_server,
     },
 };
-use domain::{Error, subscriptions::AckRequest};
-use tonic::{Request, Response, Status};
+use domain::{Error, ErrorCode, subscriptions::AckRequest};
+use futures::stream::Empty;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
 #[derive(Clone, Debug)]
-pub(crate) struct Subscriber(pub(crate) Services);
+pub(crate) struct Subscriber {
+    pub(crate) services: Services,
+    /// Ends the pulls that wait.
+    pub(crate) stop: CancellationToken,
+}
 
 #[tonic::async_trait]
 impl subscriber_server::Subscriber for Subscriber {
     async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullResponse>, Status> {
         let PullRequest { subscription, max, wait } = request.into_inner();
         let wait = wait.map(|wait| convert::duration("wait", wait)).transpose().map_err(|e| status(&e))?;
-        let pulled = self.0.subscriptions.pull(&subscription, max, wait).await.map_err(|e| status(&e))?;
+        let pulled = tokio::select! {
+            biased;
+            pulled = self.services.subscriptions.pull(&subscription, max, wait) => pulled.map_err(|e| status(&e))?,
+            // Dropping the pull gives back what it would have been given.
+            () = self.stop.cancelled() => return Ok(Response::new(PullResponse::default())),
+        };
         let deliveries = pulled.deliveries.into_iter().map(|delivery| Delivery {
             ack_id: delivery.ack_id,
             attempt: delivery.attempt,
@@ -49,11 +60,22 @@ impl subscriber_server::Subscriber for Subscriber {
         }
         let request = AckRequest { ack, extend: extensions, release };
         let answered =
-            self.0.subscriptions.acknowledge(&subscription, request).await.map_err(|e| status(&e))?;
+            self.services.subscriptions.acknowledge(&subscription, request).await.map_err(|e| status(&e))?;
         let result = |(ack_id, status): (String, domain::delivery::Status)| AcknowledgeResult {
             ack_id,
             status: status.as_str().to_owned(),
         };
         Ok(Response::new(AcknowledgeResponse { results: answered.into_iter().map(result).collect() }))
+    }
+
+    type SubscribeStream = Empty<Result<SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        _request: Request<Streaming<SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let detail = "Subscribe is not built yet: it comes with subscriptions whose delivery mode is \
+                      `stream`; until then use Pull with `wait`";
+        Err(status(&Error::new(ErrorCode::NotSupported, detail)))
     }
 }

@@ -2,119 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be done fails the test")]
 
-use adapters_embedded::memory::Memory;
-use api_grpc::{
-    GrpcConfig, Services,
-    proto::{
-        self, AcknowledgeRequest, CreateSubscriptionRequest, CreateTopicRequest, Event, Extend,
-        GetTopicRequest, ListTopicsRequest, PublishBatchRequest, PublishRequest, PublishStreamRequest,
-        PullRequest, PurgeTopicRequest, publish_result::Outcome, publisher_client::PublisherClient,
-        subscriber_client::SubscriberClient, subscriptions_client::SubscriptionsClient,
-        topics_client::TopicsClient,
-    },
+mod support;
+
+use api_grpc::proto::{
+    self, AcknowledgeRequest, CreateTopicRequest, Event, Extend, GetTopicRequest, ListTopicsRequest,
+    PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest, PurgeTopicRequest,
+    publish_result::Outcome,
 };
-use domain::{
-    Limits,
-    publish::{PublishConfig, Publisher},
-    subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
-    topics::{TopicDefaults, Topics},
-};
-use ports::Clock;
-use std::{collections::BTreeSet, sync::Arc};
-use testkit::clock::SystemLikeClock;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use std::collections::BTreeSet;
+use support::{Front, TOPIC, event, number};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 use tonic_types::StatusExt;
-
-struct Front {
-    channel: Channel,
-    serving: watch::Sender<bool>,
-    stop: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
-const TOPIC: &str = "orders";
-
-impl Front {
-    async fn start() -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemLikeClock::new());
-        let memory = Memory::new(clock.clone());
-        let limits = Arc::new(Limits::default());
-        let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
-        let topics = Topics::new(memory.admin(), memory.log(), clock.clone(), limits.clone(), defaults);
-        let publisher = Publisher::new(
-            memory.log(),
-            topics.clone(),
-            clock.clone(),
-            limits.clone(),
-            PublishConfig::default(),
-        );
-        let ports = SubscriptionPorts {
-            log: memory.log(),
-            membership: memory.membership(),
-            offsets: memory.offsets(),
-            jobs: memory.jobs(),
-            clock,
-        };
-        let subscriptions =
-            Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());
-        subscriptions.start().await.unwrap();
-        let serving = watch::Sender::new(true);
-        let services = Services {
-            publisher: Arc::new(publisher),
-            topics,
-            subscriptions,
-            limits,
-            serving: serving.subscribe(),
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(api_grpc::serve(listener, services, GrpcConfig::default(), stop.clone()));
-        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        let front = Self { channel, serving, stop, task };
-        let create =
-            CreateTopicRequest { name: TOPIC.into(), partitions: Some(3), ..CreateTopicRequest::default() };
-        front.topics().create_topic(create).await.unwrap();
-        front
-    }
-
-    fn publisher(&self) -> PublisherClient<Channel> {
-        PublisherClient::new(self.channel.clone()).max_encoding_message_size(64 << 20)
-    }
-
-    fn topics(&self) -> TopicsClient<Channel> {
-        TopicsClient::new(self.channel.clone())
-    }
-
-    fn subscriber(&self) -> SubscriberClient<Channel> {
-        SubscriberClient::new(self.channel.clone())
-    }
-
-    async fn subscribe(&self, name: &str) {
-        let create = CreateSubscriptionRequest {
-            name: name.into(),
-            topics: vec![TOPIC.into()],
-            ordering: Some("none".into()),
-            ..CreateSubscriptionRequest::default()
-        };
-        SubscriptionsClient::new(self.channel.clone()).create_subscription(create).await.unwrap();
-    }
-}
-
-fn event(number: u64) -> Event {
-    Event {
-        key: Some(format!("k{}", number % 7).into()),
-        data: Some(number.to_be_bytes().to_vec().into()),
-        ..Event::default()
-    }
-}
-
-fn number(event: &Event) -> u64 {
-    u64::from_be_bytes(event.data.as_deref().unwrap().try_into().unwrap())
-}
 
 fn bad(number: u64) -> Event {
     Event { partition: Some(99), ..event(number) }
@@ -180,7 +79,7 @@ async fn a_stream_is_answered_in_order_keeps_order_and_ends_with_what_was_open()
     let mut last: std::collections::HashMap<u32, i64> = std::collections::HashMap::new();
     let mut count = 0_u64;
     while let Some(answer) = answers.message().await.unwrap() {
-        assert_eq!(answer.results.len(), if count % 10 == 0 { 3 } else { 1 });
+        assert_eq!(answer.results.len(), if count.is_multiple_of(10) { 3 } else { 1 });
         for (index, result) in answer.results.iter().enumerate() {
             match result.outcome.as_ref().unwrap() {
                 Outcome::Receipt(receipt) => {
@@ -259,7 +158,7 @@ async fn bad_requests_are_refused_with_the_code_and_the_field() {
     assert_eq!((error.code(), refused(error).1.as_str()), (Code::InvalidArgument, "event_too_large"));
     let huge = Event { data: Some(vec![0; 9 << 20].into()), ..event(1) };
     let error = front.publisher().publish(publish(TOPIC, Some(huge))).await.unwrap_err();
-    assert!(matches!(error.code(), Code::OutOfRange | Code::ResourceExhausted), "{error:?}");
+    assert_eq!(refused(error), is(Code::InvalidArgument, "request_too_large", ""));
 
     let empty = PublishBatchRequest { topic: TOPIC.into(), events: Vec::new() };
     let error = front.publisher().publish_batch(empty).await.unwrap_err();
@@ -341,4 +240,76 @@ async fn a_pull_that_is_cancelled_gives_back() {
         let ack = AcknowledgeRequest { subscription: "mail".into(), ack, ..AcknowledgeRequest::default() };
         front.subscriber().acknowledge(ack).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_correlation_id_is_given_back_and_travels_with_the_event() {
+    let front = Front::start().await;
+    front.subscribe("mail").await;
+    let publish = PublishRequest { topic: TOPIC.into(), event: Some(event(1)) };
+    let mut request = tonic::Request::new(publish.clone());
+    request.metadata_mut().insert("x-correlation-id", "trace-me-7".parse().unwrap());
+    let answer = front.publisher().publish(request).await.unwrap();
+    assert_eq!(answer.metadata().get("x-correlation-id").unwrap(), "trace-me-7");
+    let made = front.publisher().publish(publish).await.unwrap();
+    let made = made.metadata().get("x-correlation-id").unwrap().to_str().unwrap().to_owned();
+    assert_eq!(made.len(), 36);
+    let error = front.topics().get_topic(GetTopicRequest { name: "nope".into() }).await.unwrap_err();
+    assert!(error.metadata().get("x-correlation-id").is_some(), "{error:?}");
+    let got = pull_all(&front, "mail", 2).await;
+    let ids: BTreeSet<_> = got.into_iter().map(|d| d.event.unwrap().correlationid.unwrap()).collect();
+    assert_eq!(ids, ["trace-me-7".to_owned(), made].into());
+}
+
+#[tokio::test]
+async fn subscribe_says_when_it_comes() {
+    let front = Front::start().await;
+    let error = front.subscriber().subscribe(tokio_stream::empty()).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
+    assert!(error.message().contains("`stream`"), "{error:?}");
+    assert_eq!(error.get_details_error_info().unwrap().reason, "not_supported");
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_is_answered_when_the_front_stops_and_the_front_ends() {
+    let front = Front::start().await;
+    front.subscribe("mail").await;
+    let wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let request = PullRequest { subscription: "mail".into(), max: Some(1), wait };
+    let mut subscriber = front.subscriber();
+    let pulling = tokio::spawn(async move { subscriber.pull(request).await });
+    // What is answered on the same connection came after the pull.
+    front.topics().list_topics(ListTopicsRequest {}).await.unwrap();
+    front.stop.cancel();
+    assert!(pulling.await.unwrap().unwrap().into_inner().deliveries.is_empty());
+    front.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_is_held() {
+    let front = Front::start().await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let answers = front.publisher().publish_stream(ReceiverStream::new(receiver)).await.unwrap();
+    // The answers are larger than the messages.
+    let message = || PublishStreamRequest { topic: TOPIC.into(), events: vec![Event::default(); 10_000] };
+    let mut sent = 0;
+    // The windows of both sides, and what lies between: far less than this.
+    while sent < 400 {
+        let sending = sender.send(message());
+        match tokio::time::timeout(std::time::Duration::from_secs(1), sending).await {
+            Ok(taken) => taken.unwrap(),
+            Err(_held) => break,
+        }
+        sent += 1;
+    }
+    assert!((1..200).contains(&sent), "{sent} messages were taken");
+    // It goes on where the answers are taken.
+    drop(sender);
+    let mut answers = answers.into_inner();
+    let mut answered = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert!(answer.results.iter().all(|result| matches!(result.outcome, Some(Outcome::Receipt(_)))));
+        answered += 1;
+    }
+    assert_eq!(answered, sent);
 }
