@@ -1,0 +1,409 @@
+//! Appending: one idempotent producer, a counter and a waker a batch, and a bound in bytes of our own.
+//!
+//! Invariants:
+//! 1. A record has one outcome: refused before it was queued, or what its delivery report says.
+//! 2. `Effect::None` is said only of a record that was never queued, or that a leader refused.
+//! 3. What a caller stops waiting for is still heard: the batch lives until its last report.
+
+use super::{error, janitor, metadata::Metadata, producer_config};
+use crate::config::KafkaConfig;
+use parking_lot::{Mutex, RwLock};
+use ports::{
+    AppendRequest, AppendResult, Appended, ErrorKind, LateReports, PartitionId, PortError, Record, Result,
+    Timestamp,
+};
+use rdkafka::{
+    ClientContext, Message as _,
+    error::KafkaError,
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    types::RDKafkaErrorCode as Code,
+};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, timeout_at},
+};
+
+const OPERATION: &str = "event_log.append";
+/// The buffer is counted in units of so many bytes, as a semaphore counts in 32 bits.
+const UNIT: usize = 256;
+/// After so many records the thread is given up for a moment.
+const YIELD_AFTER: usize = 1_000;
+/// What a record takes beside its bytes.
+const RECORD_OVERHEAD: usize = 128;
+
+/// No report yet.
+const OPEN: i64 = i64::MIN;
+/// Reported as failed.
+const FAILED: i64 = -1;
+
+/// The reports of one append.
+struct Batch {
+    slots: Box<[Slot]>,
+    failures: Mutex<Vec<(u32, Code)>>,
+    /// Records that are not reported, and one for the call that still hands over.
+    left: AtomicUsize,
+    done: Mutex<Option<Done>>,
+}
+
+struct Slot {
+    offset: AtomicI64,
+    timestamp: AtomicI64,
+}
+
+struct Done {
+    tell: oneshot::Sender<()>,
+    /// What the batch holds of the buffer.
+    room: OwnedSemaphorePermit,
+    /// Those who met a full queue.
+    moved: Arc<Notify>,
+}
+
+impl Batch {
+    fn new(count: usize, done: Done) -> Arc<Self> {
+        let slot = || Slot { offset: AtomicI64::new(OPEN), timestamp: AtomicI64::new(0) };
+        Arc::new(Self {
+            slots: (0..count).map(|_| slot()).collect(),
+            failures: Mutex::default(),
+            left: AtomicUsize::new(count + 1),
+            done: Mutex::new(Some(done)),
+        })
+    }
+
+    fn delivered(&self, index: u32, offset: i64, timestamp: i64) {
+        let slot = &self.slots[index as usize];
+        slot.timestamp.store(timestamp, Ordering::Relaxed);
+        slot.offset.store(offset.max(0), Ordering::Release);
+        self.settled(1);
+    }
+
+    fn failed(&self, index: u32, code: Code) {
+        self.failures.lock().push((index, code));
+        self.slots[index as usize].offset.store(FAILED, Ordering::Release);
+        self.settled(1);
+    }
+
+    fn settled(&self, count: usize) {
+        if self.left.fetch_sub(count, Ordering::AcqRel) == count
+            && let Some(Done { tell, room, moved }) = self.done.lock().take()
+        {
+            drop(room);
+            moved.notify_waiters();
+            // Nobody waits where the call was dropped.
+            let _ = tell.send(());
+        }
+    }
+
+    /// The outcome of a record, `None` where it was not reported.
+    fn outcome(&self, index: usize) -> Option<Result<Appended>> {
+        let slot = &self.slots[index];
+        match slot.offset.load(Ordering::Acquire) {
+            OPEN => None,
+            FAILED => {
+                let failures = self.failures.lock();
+                let code = failures
+                    .iter()
+                    .find(|(at, _)| *at as usize == index)
+                    .map_or(Code::Fail, |(_, code)| *code);
+                Some(Err(error::of_delivery(code)))
+            }
+            offset => {
+                let timestamp = Timestamp(slot.timestamp.load(Ordering::Relaxed));
+                Some(Ok(Appended { offset: offset as u64, timestamp }))
+            }
+        }
+    }
+}
+
+struct Reports;
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka producer");
+    }
+}
+
+impl ProducerContext for Reports {
+    // One small box a record: librdkafka gives back a pointer, and the record's place in its batch must come
+    // with it. It copies the record anyway.
+    type DeliveryOpaque = Box<(Arc<Batch>, u32)>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
+        let (batch, index) = *opaque;
+        match result {
+            Ok(message) => {
+                batch.delivered(index, message.offset(), message.timestamp().to_millis().unwrap_or_default());
+            }
+            Err((error, _)) => batch.failed(index, error.rdkafka_error_code().unwrap_or(Code::Fail)),
+        }
+    }
+}
+
+type Client = ThreadedProducer<Reports>;
+
+/// The producer of a cluster.
+pub(super) struct Producer {
+    config: Arc<KafkaConfig>,
+    metadata: Arc<Metadata>,
+    client: RwLock<Arc<Client>>,
+    room: Arc<Semaphore>,
+    units: u32,
+    moved: Arc<Notify>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("room", &self.room.available_permits()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let client = self.client.read().clone();
+        janitor::later(move || drop(client));
+    }
+}
+
+fn create(config: &KafkaConfig) -> Result<Arc<Client>> {
+    let client = producer_config(config).create_with_context(Reports);
+    client.map(Arc::new).map_err(|e| error::of(&e, "kafka.open", "the producer"))
+}
+
+/// Why handing over stopped.
+enum Stopped {
+    /// All were handed over or refused.
+    AtEnd,
+    /// For now: let others run.
+    ToYield,
+    /// The queue is full.
+    Full,
+    /// The client is broken for good.
+    Fatal,
+}
+
+impl Producer {
+    pub(super) fn new(config: Arc<KafkaConfig>, metadata: Arc<Metadata>) -> Result<Self> {
+        let units = (config.producer_buffer_bytes / UNIT).clamp(1, u32::MAX as usize >> 1) as u32;
+        Ok(Self {
+            client: RwLock::new(create(&config)?),
+            config,
+            metadata,
+            room: Arc::new(Semaphore::new(units as usize)),
+            units,
+            moved: Arc::default(),
+        })
+    }
+
+    pub(super) async fn append(&self, request: AppendRequest) -> AppendResult {
+        let deadline = Instant::now() + request.timeout;
+        let count = request.records.len();
+        let all =
+            |error: &PortError| AppendResult::complete((0..count).map(|_| Err(error.duplicate())).collect());
+        if count == 0 {
+            return AppendResult::complete(Vec::new());
+        }
+        let partitions = match timeout_at(deadline, self.partitions(&request)).await {
+            Ok(Ok(partitions)) => partitions,
+            Ok(Err(error)) => return all(&error),
+            Err(_late) => {
+                return all(&PortError::new(
+                    ErrorKind::Timeout,
+                    OPERATION,
+                    "the cluster did not say where the topic is",
+                ));
+            }
+        };
+        let bytes: usize = request.records.iter().map(|(_, record)| record.size() + RECORD_OVERHEAD).sum();
+        let units = (bytes / UNIT + 1).min(self.units as usize) as u32;
+        let room = match timeout_at(deadline, self.room.clone().acquire_many_owned(units)).await {
+            Ok(Ok(room)) => room,
+            _ => return all(&throttled()),
+        };
+        let (tell, told) = oneshot::channel();
+        let batch = Batch::new(count, Done { tell, room, moved: self.moved.clone() });
+        let refused = self.hand_over(&request, partitions, &batch, deadline).await;
+        self.wait(batch, refused, told, deadline).await
+    }
+
+    /// How many partitions the topic has, asked anew where the request names one that is not known.
+    async fn partitions(&self, request: &AppendRequest) -> Result<PartitionId> {
+        let partitions = self.metadata.partitions(&request.topic, OPERATION).await?;
+        if request.records.iter().all(|(partition, _)| *partition < partitions) {
+            return Ok(partitions);
+        }
+        self.metadata.look_up(&request.topic, OPERATION).await
+    }
+
+    /// Hands the records to librdkafka. Gives the outcomes of those that it did not take, by index in order.
+    async fn hand_over(
+        &self,
+        request: &AppendRequest,
+        partitions: PartitionId,
+        batch: &Arc<Batch>,
+        deadline: Instant,
+    ) -> Vec<(usize, PortError)> {
+        let mut refused = Vec::new();
+        let mut next = 0;
+        loop {
+            let client = self.client.read().clone();
+            let moved = self.moved.notified();
+            match hand_over_some(&client, request, partitions, batch, &mut next, &mut refused) {
+                Stopped::AtEnd => break,
+                Stopped::ToYield => tokio::task::yield_now().await,
+                Stopped::Full => {
+                    // Something is on its way, as the queue is full: wait for a part of it.
+                    let patience = deadline.min(Instant::now() + Duration::from_millis(50));
+                    let _ = timeout_at(patience, moved).await;
+                    if Instant::now() >= deadline {
+                        refused.extend((next..request.records.len()).map(|index| (index, throttled())));
+                        break;
+                    }
+                }
+                Stopped::Fatal => {
+                    self.replace(&client);
+                    let gone = || {
+                        PortError::new(
+                            ErrorKind::Unavailable,
+                            OPERATION,
+                            "the producer broke and was made anew; try again",
+                        )
+                    };
+                    refused.extend((next..request.records.len()).map(|index| (index, gone())));
+                    break;
+                }
+            }
+        }
+        // Those that were refused are settled, and so is the handing over.
+        batch.settled(refused.len() + 1);
+        refused
+    }
+
+    async fn wait(
+        &self,
+        batch: Arc<Batch>,
+        refused: Vec<(usize, PortError)>,
+        mut told: oneshot::Receiver<()>,
+        deadline: Instant,
+    ) -> AppendResult {
+        let _ = timeout_at(deadline, &mut told).await;
+        let mut refused = refused.into_iter().peekable();
+        let mut open = Vec::new();
+        let outcomes = (0..batch.slots.len())
+            .map(|index| {
+                if let Some((_, error)) = refused.next_if(|(at, _)| *at == index) {
+                    return Err(error);
+                }
+                batch.outcome(index).unwrap_or_else(|| {
+                    open.push(index);
+                    let what = "the log did not confirm the record in time";
+                    Err(PortError::new(ErrorKind::Timeout, OPERATION, what).effect_unknown())
+                })
+            })
+            .collect();
+        let late = (!open.is_empty()).then(|| -> LateReports {
+            Box::pin(async move {
+                // Told when the last one is reported; dropped when the process ends first.
+                let _ = told.await;
+                open.into_iter().filter_map(|index| Some((index, batch.outcome(index)?))).collect()
+            })
+        });
+        AppendResult { outcomes, late }
+    }
+
+    /// Puts a new client in the place of a broken one. The old one is purged where it is dropped, which
+    /// reports what it still held.
+    fn replace(&self, broken: &Arc<Client>) {
+        let mut client = self.client.write();
+        if !Arc::ptr_eq(&client, broken) {
+            return;
+        }
+        match create(&self.config) {
+            Ok(new) => {
+                tracing::error!(reason = ?broken.client().fatal_error(), "the kafka producer broke and was made anew");
+                let old = std::mem::replace(&mut *client, new);
+                janitor::later(move || drop(old));
+            }
+            Err(error) => tracing::error!(%error, "the kafka producer broke and cannot be made anew"),
+        }
+    }
+
+    /// Sends what is queued, for as long as `deadline` allows.
+    pub(super) async fn flush(&self, deadline: Duration) {
+        let client = self.client.read().clone();
+        let flushed = tokio::task::spawn_blocking(move || client.flush(deadline)).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "not everything that was queued could be sent in time");
+        }
+    }
+}
+
+fn throttled() -> PortError {
+    PortError::new(
+        ErrorKind::Throttled,
+        OPERATION,
+        "the producer's buffer is full; the brokers do not keep up",
+    )
+}
+
+fn hand_over_some(
+    client: &Client,
+    request: &AppendRequest,
+    partitions: PartitionId,
+    batch: &Arc<Batch>,
+    next: &mut usize,
+    refused: &mut Vec<(usize, PortError)>,
+) -> Stopped {
+    let topic = request.topic.as_str();
+    let until = (*next + YIELD_AFTER).min(request.records.len());
+    while *next < until {
+        let index = *next;
+        let (partition, record) = &request.records[index];
+        if *partition >= partitions {
+            let what = format!("topic `{topic}` has no partition {partition}");
+            refused.push((index, PortError::new(ErrorKind::NotFound, OPERATION, what)));
+            *next += 1;
+            continue;
+        }
+        let opaque = Box::new((batch.clone(), index as u32));
+        match client.send(to_kafka(topic, *partition, record, opaque)) {
+            Ok(()) => {}
+            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => return Stopped::Full,
+            Err((KafkaError::MessageProduction(Code::Fatal), _)) => return Stopped::Fatal,
+            Err((e, _)) => refused.push((index, error::of(&e, OPERATION, "the record was not taken"))),
+        }
+        *next += 1;
+    }
+    if *next < request.records.len() { Stopped::ToYield } else { Stopped::AtEnd }
+}
+
+fn to_kafka<'a>(
+    topic: &'a str,
+    partition: PartitionId,
+    record: &'a Record,
+    opaque: Box<(Arc<Batch>, u32)>,
+) -> BaseRecord<'a, [u8], [u8], Box<(Arc<Batch>, u32)>> {
+    let mut to = BaseRecord::with_opaque_to(topic, opaque).partition(partition as i32);
+    // librdkafka takes 0 for now, so that the very first millisecond cannot be kept.
+    to = to.timestamp(record.timestamp.0.max(1));
+    if let Some(key) = &record.key {
+        to = to.key(&key[..]);
+    }
+    if let Some(value) = &record.value {
+        to = to.payload(&value[..]);
+    }
+    if !record.headers.is_empty() {
+        let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        to = to.headers(record.headers.iter().fold(headers, |headers, header| {
+            headers.insert(Header { key: &header.name, value: header.value.as_deref() })
+        }));
+    }
+    to
+}
