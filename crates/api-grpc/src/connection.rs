@@ -1,4 +1,5 @@
-//! Accepting connections, at most so many at once.
+//! Accepting connections, at most so many at once. One that does not begin to speak HTTP/2 is closed; from
+//! then on keepalive tells whether anybody is there.
 
 use futures::Stream;
 use std::{
@@ -6,18 +7,27 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep},
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// The bytes of HTTP/2's connection preface (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+/// How long a client may take for them.
+const GREETING_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection, and its place among those that may be.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// Until it has greeted: what of that has come, and when it is too late.
+    greeting: Option<(usize, Pin<Box<Sleep>>)>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -33,12 +43,16 @@ pub(crate) fn accept(
             match listener.accept().await {
                 Ok((stream, _)) => {
                     // Small answers are not to wait for each other.
-                    break stream.set_nodelay(true).map(|()| Connection { stream, _place: place });
+                    break stream.set_nodelay(true).map(|()| Connection {
+                        stream,
+                        greeting: Some((0, Box::pin(sleep(GREETING_WITHIN)))),
+                        _place: place,
+                    });
                 }
                 // Out of file descriptors, or a client that went away while it waited: the next may do.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    sleep(Duration::from_millis(50)).await;
                 }
             }
         };
@@ -59,7 +73,17 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some((greeted, late)) = &mut self.greeting {
+            *greeted += buffer.filled().len() - before;
+            if *greeted >= PREFACE_BYTES {
+                self.greeting = None;
+            } else if read.is_pending() && late.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
     }
 }
 

@@ -101,6 +101,17 @@ async fn a_stream_ends_at_a_message_that_cannot_be_read_after_the_earlier_are_an
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_says_nothing_is_closed() {
+    use tokio::io::AsyncReadExt as _;
+    let front = Front::start().await;
+    let mut silent = tokio::net::TcpStream::connect(front.address).await.unwrap();
+    let mut said = Vec::new();
+    // What the server says first, and then its end.
+    let _ = silent.read_to_end(&mut said).await;
+    assert!(said.len() < 200, "{said:?}");
+}
+
 fn text() -> impl Strategy<Value = Option<String>> {
     option::of(prop_oneof![any::<String>(), "[a-z]{0,9}", Just("x".repeat(5000))])
 }

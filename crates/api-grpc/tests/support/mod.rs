@@ -27,6 +27,7 @@ use tonic::transport::Channel;
 
 pub(crate) struct Front {
     pub(crate) channel: Channel,
+    pub(crate) address: std::net::SocketAddr,
     pub(crate) serving: watch::Sender<bool>,
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<std::io::Result<()>>,
@@ -71,7 +72,7 @@ impl Front {
         let stop = CancellationToken::new();
         let task = tokio::spawn(api_grpc::serve(listener, services, GrpcConfig::default(), stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        let front = Self { channel, serving, stop, task };
+        let front = Self { channel, address, serving, stop, task };
         let create =
             CreateTopicRequest { name: TOPIC.into(), partitions: Some(3), ..CreateTopicRequest::default() };
         front.topics().create_topic(create).await.unwrap();
