@@ -151,8 +151,8 @@ pub(crate) const ROWS: &[Row] = &[
         about: "embedded log, durable at every receipt: 8 clients with 100 events each on their way",
         peers: true,
         contenders: &[
-            Contender { name: "service, gRPC, 2 messages of 50", way: stream(On::Embedded, 50, 2) },
             Contender { name: "service, gRPC, 100 messages of 1", way: stream(On::Embedded, 1, 100) },
+            Contender { name: "service, gRPC, 2 messages of 50", way: stream(On::Embedded, 50, 2) },
             Contender {
                 name: "NATS JetStream, fsync off, async",
                 way: Way::NatsAsync { clients: 8, in_flight: 100 },
