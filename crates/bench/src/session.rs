@@ -303,26 +303,34 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Looks whether the log holds exactly what was acknowledged, and deletes the topic.
+    /// Looks whether the log comes to hold exactly what was acknowledged, and deletes the topic.
     async fn account(&mut self, on: On, base: &str, topic: &str, acknowledged: u64) -> Outcome<()> {
-        let path = format!("/v1/topics/{topic}");
-        let held = if on == On::Embedded {
-            let (_, answer) = http::call(base, "GET", &path, "").await?;
-            let topic: serde_json::Value =
-                serde_json::from_str(&answer).map_err(|e| format!("{e}: {answer}"))?;
-            let partitions = topic["partitions"].as_array().ok_or_else(|| format!("no topic: {answer}"))?;
-            partitions.iter().filter_map(|partition| partition["latestOffset"].as_u64()).sum()
-        } else {
-            self.kafka()?.written(topic).await?
-        };
+        // A broker may tell its end a moment after the acknowledgement.
+        let deadline = Instant::now() + PATIENCE;
+        let mut held = self.held(on, base, topic).await?;
+        while held < acknowledged && Instant::now() < deadline {
+            sleep(Duration::from_millis(50)).await;
+            held = self.held(on, base, topic).await?;
+        }
         if held != acknowledged {
             return Err(format!("{acknowledged} events were acknowledged, and the log holds {held}"));
         }
         if on == On::Embedded {
-            http::call(base, "DELETE", &path, "").await?;
+            http::call(base, "DELETE", &format!("/v1/topics/{topic}"), "").await?;
             return Ok(());
         }
         self.kafka()?.delete(topic).await
+    }
+
+    /// How many records a topic holds by its end offsets.
+    async fn held(&mut self, on: On, base: &str, topic: &str) -> Outcome<u64> {
+        if on != On::Embedded {
+            return self.kafka()?.written(topic).await;
+        }
+        let (_, answer) = http::call(base, "GET", &format!("/v1/topics/{topic}"), "").await?;
+        let topic: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("{e}: {answer}"))?;
+        let partitions = topic["partitions"].as_array().ok_or_else(|| format!("no topic: {answer}"))?;
+        Ok(partitions.iter().filter_map(|partition| partition["latestOffset"].as_u64()).sum())
     }
 }
 
