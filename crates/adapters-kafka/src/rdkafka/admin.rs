@@ -293,6 +293,7 @@ impl TopicAdmin for KafkaAdmin {
                 None => true,
             };
             if changes.iter().all(shows) {
+                self.metadata.forget(topic);
                 return Ok(());
             }
             patience.moment().await?;
@@ -301,7 +302,7 @@ impl TopicAdmin for KafkaAdmin {
 
     async fn add_partitions(&self, topic: &TopicName, total: u32) -> Result<()> {
         const OPERATION: &str = "topic_admin.add_partitions";
-        let have = self.metadata.look_up(topic, OPERATION).await?;
+        let have = self.metadata.look_up(topic, OPERATION).await?.partitions;
         if total <= have {
             let what = format!("topic `{topic}` has {have} partitions already (wanted: {total})");
             return Err(PortError::new(ErrorKind::Invalid, OPERATION, what));

@@ -1,11 +1,13 @@
 //! Which topics and partitions there are, and where their ends lie.
 
-use super::{error, reader_config};
+use super::{client_config, error, reader_config};
 use crate::config::KafkaConfig;
 use parking_lot::Mutex;
 use ports::{ErrorKind, Offset, PartitionId, PortError, Position, Result, TopicName};
 use rdkafka::{
     Offset as KafkaOffset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, ResourceSpecifier},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     metadata::Metadata as ClusterMetadata,
@@ -14,6 +16,10 @@ use rdkafka::{
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
+/// Kafka's default of `max.message.bytes`.
+const BATCH_BYTES_MAX_DEFAULT: usize = 1_048_588;
+/// How long a leader that has just moved is waited for.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the number of a topic's partitions is believed.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -22,7 +28,16 @@ const FRESH: Duration = Duration::from_secs(10);
 pub(super) struct Metadata {
     client: Arc<BaseConsumer>,
     timeout: Duration,
-    known: Mutex<HashMap<TopicName, (u32, Instant)>>,
+    admin: AdminClient<DefaultClientContext>,
+    known: Mutex<HashMap<TopicName, (Shape, Instant)>>,
+}
+
+/// What the data plane needs to know of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) partitions: PartitionId,
+    /// `max.message.bytes`, which bounds what brokers take in one batch, and so each record.
+    pub(super) batch_bytes_max: usize,
 }
 
 impl fmt::Debug for Metadata {
@@ -35,7 +50,9 @@ impl Metadata {
     pub(super) fn new(config: &KafkaConfig) -> Result<Self> {
         let client: BaseConsumer =
             reader_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the client"))?;
-        Ok(Self { client: Arc::new(client), timeout: config.request_timeout, known: Mutex::default() })
+        let admin =
+            client_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the admin client"))?;
+        Ok(Self { client: Arc::new(client), timeout: config.request_timeout, admin, known: Mutex::default() })
     }
 
     /// Asks on a blocking thread.
@@ -65,25 +82,31 @@ impl Metadata {
     }
 
     /// How many partitions a topic has.
-    pub(super) async fn partitions(&self, topic: &TopicName, operation: &'static str) -> Result<u32> {
-        if let Some((partitions, at)) = self.known.lock().get(topic)
+    pub(super) async fn partitions(&self, topic: &TopicName, operation: &'static str) -> Result<PartitionId> {
+        Ok(self.shape(topic, operation).await?.partitions)
+    }
+
+    /// What a topic looks like, as remembered for a few seconds.
+    pub(super) async fn shape(&self, topic: &TopicName, operation: &'static str) -> Result<Shape> {
+        if let Some((shape, at)) = self.known.lock().get(topic)
             && at.elapsed() < FRESH
         {
-            return Ok(*partitions);
+            return Ok(*shape);
         }
         self.look_up(topic, operation).await
     }
 
     /// The same, asked anew.
-    pub(super) async fn look_up(&self, topic: &TopicName, operation: &'static str) -> Result<u32> {
+    pub(super) async fn look_up(&self, topic: &TopicName, operation: &'static str) -> Result<Shape> {
         let metadata = self.cluster(Some(topic), operation).await?;
         let found = metadata.topics().iter().find(|found| found.name() == topic.as_str());
         let code = match found {
             Some(found) => match found.error() {
                 None => {
-                    let partitions = found.partitions().len() as u32;
-                    self.known.lock().insert(topic.clone(), (partitions, Instant::now()));
-                    return Ok(partitions);
+                    let partitions = found.partitions().len() as PartitionId;
+                    let shape = Shape { partitions, batch_bytes_max: self.batch_bytes_max(topic).await };
+                    self.known.lock().insert(topic.clone(), (shape, Instant::now()));
+                    return Ok(shape);
                 }
                 Some(code) => Code::from(code),
             },
@@ -91,6 +114,24 @@ impl Metadata {
         };
         self.forget(topic);
         Err(error::of_code(code, operation, &format!("topic `{topic}`")))
+    }
+
+    /// Kafka's default where the cluster does not let us ask.
+    async fn batch_bytes_max(&self, topic: &TopicName) -> usize {
+        let specifier = ResourceSpecifier::Topic(topic.as_str());
+        let options = AdminOptions::new().request_timeout(Some(self.timeout));
+        let answers = self.admin.describe_configs([&specifier], &options).await.unwrap_or_default();
+        let value = answers.iter().flatten().find_map(|resource| {
+            resource
+                .entries
+                .iter()
+                .find(|entry| entry.name == "max.message.bytes")?
+                .value
+                .as_ref()?
+                .parse()
+                .ok()
+        });
+        value.unwrap_or(BATCH_BYTES_MAX_DEFAULT)
     }
 
     pub(super) fn forget(&self, topic: &TopicName) {
@@ -133,10 +174,41 @@ impl Metadata {
             .collect()
     }
 
+    /// Asks for offsets, again where a leader is just moving.
+    async fn query(&self, topic: &TopicName, wanted: Vec<(i32, KafkaOffset)>) -> Result<Vec<Option<Offset>>> {
+        let deadline = Instant::now() + LEADER_PATIENCE.min(self.timeout);
+        loop {
+            match self.query_once(topic, &wanted).await {
+                Err((error, true)) if Instant::now() < deadline => {
+                    tracing::debug!(%topic, %error, "asking again for offsets");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                answer => return answer.map_err(|(error, _)| error),
+            }
+        }
+    }
+
     /// One `ListOffsets` for all: librdkafka sends what stands as the offset as the request's timestamp,
     /// where -2 is the earliest and -1 the latest (KIP-79).
-    async fn query(&self, topic: &TopicName, wanted: Vec<(i32, KafkaOffset)>) -> Result<Vec<Option<Offset>>> {
+    async fn query_once(
+        &self,
+        topic: &TopicName,
+        wanted: &[(i32, KafkaOffset)],
+    ) -> Result<Vec<Option<Offset>>, (PortError, bool)> {
         const OPERATION: &str = "event_log.locate";
+        let failed = |e: &KafkaError, what: &str| {
+            let moving = matches!(
+                e.rdkafka_error_code(),
+                Some(
+                    Code::NotLeaderForPartition
+                        | Code::LeaderNotAvailable
+                        | Code::FencedLeaderEpoch
+                        | Code::UnknownLeaderEpoch
+                        | Code::OffsetNotAvailable
+                )
+            );
+            (error::of(e, OPERATION, what), moving)
+        };
         // A list holds a partition once: the same partition asked for twice goes in another list.
         let mut lists: Vec<(TopicPartitionList, Vec<usize>)> = Vec::new();
         for (index, (partition, offset)) in wanted.iter().enumerate() {
@@ -150,13 +222,15 @@ impl Metadata {
             lists[at]
                 .0
                 .add_partition_offset(topic.as_str(), *partition, *offset)
-                .map_err(|e| error::of(&e, OPERATION, "the position"))?;
+                .map_err(|e| failed(&e, "the position"))?;
             lists[at].1.push(index);
         }
         let mut found = vec![None; wanted.len()];
         for (list, indexes) in lists {
-            let answer =
-                self.ask(OPERATION, move |client, timeout| client.offsets_for_times(list, timeout)).await?;
+            let (client, timeout) = (self.client.clone(), self.timeout);
+            let asked = tokio::task::spawn_blocking(move || client.offsets_for_times(list, timeout)).await;
+            let answer = asked.map_err(|_| (error::aborted(OPERATION), false))?;
+            let answer = answer.map_err(|e| failed(&e, "the cluster"))?;
             let by_partition: HashMap<i32, (Result<(), KafkaError>, KafkaOffset)> = answer
                 .elements()
                 .iter()
@@ -164,7 +238,7 @@ impl Metadata {
                 .collect();
             for index in indexes {
                 match by_partition.get(&wanted[index].0) {
-                    Some((Err(e), _)) => return Err(error::of(e, OPERATION, &format!("topic `{topic}`"))),
+                    Some((Err(e), _)) => return Err(failed(e, &format!("topic `{topic}`"))),
                     Some((Ok(()), KafkaOffset::Offset(offset))) => found[index] = u64::try_from(*offset).ok(),
                     _ => {}
                 }

@@ -5,7 +5,11 @@
 //! 2. `Effect::None` is said only of a record that was never queued, or that a leader refused.
 //! 3. What a caller stops waiting for is still heard: the batch lives until its last report.
 
-use super::{error, janitor, metadata::Metadata, producer_config};
+use super::{
+    error, janitor,
+    metadata::{Metadata, Shape},
+    producer_config,
+};
 use crate::config::KafkaConfig;
 use parking_lot::{Mutex, RwLock};
 use ports::{
@@ -20,6 +24,7 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -37,8 +42,15 @@ const OPERATION: &str = "event_log.append";
 const UNIT: usize = 256;
 /// After so many records the thread is given up for a moment.
 const YIELD_AFTER: usize = 1_000;
+/// So often a client that does not know a partition is made to ask.
+const STALE_MAX: usize = 5;
 /// What a record takes beside its bytes.
 const RECORD_OVERHEAD: usize = 128;
+
+/// librdkafka's own batches.
+const BATCH_BYTES: usize = 1_000_000;
+/// What a batch of one record takes beside its key, value and headers (record batch format 2).
+const BATCH_OVERHEAD: usize = 61 + 32;
 
 /// No report yet.
 const OPEN: i64 = i64::MIN;
@@ -153,7 +165,9 @@ type Client = ThreadedProducer<Reports>;
 pub(super) struct Producer {
     config: Arc<KafkaConfig>,
     metadata: Arc<Metadata>,
-    client: RwLock<Arc<Client>>,
+    /// By the size of their batches: one that is larger than its topic takes is refused as a whole, with all
+    /// the records that are small enough.
+    clients: RwLock<BTreeMap<usize, Arc<Client>>>,
     room: Arc<Semaphore>,
     units: u32,
     moved: Arc<Notify>,
@@ -167,14 +181,26 @@ impl fmt::Debug for Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        let client = self.client.read().clone();
-        janitor::later(move || drop(client));
+        let clients = std::mem::take(&mut *self.clients.write());
+        janitor::later(move || drop(clients));
     }
 }
 
-fn create(config: &KafkaConfig) -> Result<Arc<Client>> {
-    let client = producer_config(config).create_with_context(Reports);
+fn create(config: &KafkaConfig, batch_bytes: usize) -> Result<Arc<Client>> {
+    let mut settings = producer_config(config);
+    if batch_bytes < BATCH_BYTES {
+        settings.set("batch.size", batch_bytes.to_string());
+    }
+    let client = settings.create_with_context(Reports);
     client.map(Arc::new).map_err(|e| error::of(&e, "kafka.open", "the producer"))
+}
+
+/// The size of batches for a topic: a power of two below what it takes, so that there are few producers.
+fn batch_bytes(shape: Shape) -> usize {
+    match shape.batch_bytes_max {
+        enough if enough > BATCH_BYTES => BATCH_BYTES,
+        less => (less.max(2048) / 2 + 1).next_power_of_two(),
+    }
 }
 
 /// Why handing over stopped.
@@ -185,6 +211,8 @@ enum Stopped {
     ToYield,
     /// The queue is full.
     Full,
+    /// The client has not heard yet of a partition that is there.
+    Stale,
     /// The client is broken for good.
     Fatal,
 }
@@ -193,7 +221,7 @@ impl Producer {
     pub(super) fn new(config: Arc<KafkaConfig>, metadata: Arc<Metadata>) -> Result<Self> {
         let units = (config.producer_buffer_bytes / UNIT).clamp(1, u32::MAX as usize >> 1) as u32;
         Ok(Self {
-            client: RwLock::new(create(&config)?),
+            clients: RwLock::new([(BATCH_BYTES, create(&config, BATCH_BYTES)?)].into()),
             config,
             metadata,
             room: Arc::new(Semaphore::new(units as usize)),
@@ -210,8 +238,8 @@ impl Producer {
         if count == 0 {
             return AppendResult::complete(Vec::new());
         }
-        let partitions = match timeout_at(deadline, self.partitions(&request)).await {
-            Ok(Ok(partitions)) => partitions,
+        let shape = match timeout_at(deadline, self.shape(&request)).await {
+            Ok(Ok(shape)) => shape,
             Ok(Err(error)) => return all(&error),
             Err(_late) => {
                 return all(&PortError::new(
@@ -229,33 +257,54 @@ impl Producer {
         };
         let (tell, told) = oneshot::channel();
         let batch = Batch::new(count, Done { tell, room, moved: self.moved.clone() });
-        let refused = self.hand_over(&request, partitions, &batch, deadline).await;
+        let refused = self.hand_over(&request, shape, &batch, deadline).await;
         self.wait(batch, refused, told, deadline).await
     }
 
-    /// How many partitions the topic has, asked anew where the request names one that is not known.
-    async fn partitions(&self, request: &AppendRequest) -> Result<PartitionId> {
-        let partitions = self.metadata.partitions(&request.topic, OPERATION).await?;
-        if request.records.iter().all(|(partition, _)| *partition < partitions) {
-            return Ok(partitions);
+    /// What the topic looks like, asked anew where the request names a partition that is not known.
+    async fn shape(&self, request: &AppendRequest) -> Result<Shape> {
+        let shape = self.metadata.shape(&request.topic, OPERATION).await?;
+        if request.records.iter().all(|(partition, _)| *partition < shape.partitions) {
+            return Ok(shape);
         }
         self.metadata.look_up(&request.topic, OPERATION).await
+    }
+
+    /// The client for batches of that size.
+    fn client(&self, batch_bytes: usize) -> Result<Arc<Client>> {
+        if let Some(client) = self.clients.read().get(&batch_bytes) {
+            return Ok(client.clone());
+        }
+        let mut clients = self.clients.write();
+        if let Some(client) = clients.get(&batch_bytes) {
+            return Ok(client.clone());
+        }
+        let client = create(&self.config, batch_bytes)?;
+        clients.insert(batch_bytes, client.clone());
+        Ok(client)
     }
 
     /// Hands the records to librdkafka. Gives the outcomes of those that it did not take, by index in order.
     async fn hand_over(
         &self,
         request: &AppendRequest,
-        partitions: PartitionId,
+        shape: Shape,
         batch: &Arc<Batch>,
         deadline: Instant,
     ) -> Vec<(usize, PortError)> {
         let mut refused = Vec::new();
         let mut next = 0;
+        let mut stale = 0;
         loop {
-            let client = self.client.read().clone();
+            let client = match self.client(batch_bytes(shape)) {
+                Ok(client) => client,
+                Err(error) => {
+                    refused.extend((next..request.records.len()).map(|index| (index, error.duplicate())));
+                    break;
+                }
+            };
             let moved = self.moved.notified();
-            match hand_over_some(&client, request, partitions, batch, &mut next, &mut refused) {
+            match hand_over_some(&client, request, shape, batch, &mut next, &mut refused) {
                 Stopped::AtEnd => break,
                 Stopped::ToYield => tokio::task::yield_now().await,
                 Stopped::Full => {
@@ -267,8 +316,23 @@ impl Producer {
                         break;
                     }
                 }
+                Stopped::Stale => {
+                    let topic = request.topic.clone();
+                    let timeout = self.config.request_timeout;
+                    let asking = tokio::task::spawn_blocking(move || {
+                        client.client().fetch_metadata(Some(topic.as_str()), timeout).is_ok()
+                    });
+                    stale += 1;
+                    let asked = timeout_at(deadline, asking).await;
+                    if stale > STALE_MAX || !matches!(asked, Ok(Ok(true))) {
+                        let what = "the client does not know the partition yet; try again";
+                        let unknown = || PortError::new(ErrorKind::Unavailable, OPERATION, what);
+                        refused.extend((next..request.records.len()).map(|index| (index, unknown())));
+                        break;
+                    }
+                }
                 Stopped::Fatal => {
-                    self.replace(&client);
+                    self.replace(batch_bytes(shape), &client);
                     let gone = || {
                         PortError::new(
                             ErrorKind::Unavailable,
@@ -320,15 +384,15 @@ impl Producer {
 
     /// Puts a new client in the place of a broken one. The old one is purged where it is dropped, which
     /// reports what it still held.
-    fn replace(&self, broken: &Arc<Client>) {
-        let mut client = self.client.write();
-        if !Arc::ptr_eq(&client, broken) {
+    fn replace(&self, batch_bytes: usize, broken: &Arc<Client>) {
+        let mut clients = self.clients.write();
+        if !clients.get(&batch_bytes).is_some_and(|client| Arc::ptr_eq(client, broken)) {
             return;
         }
-        match create(&self.config) {
+        match create(&self.config, batch_bytes) {
             Ok(new) => {
                 tracing::error!(reason = ?broken.client().fatal_error(), "the kafka producer broke and was made anew");
-                let old = std::mem::replace(&mut *client, new);
+                let old = clients.insert(batch_bytes, new);
                 janitor::later(move || drop(old));
             }
             Err(error) => tracing::error!(%error, "the kafka producer broke and cannot be made anew"),
@@ -337,8 +401,14 @@ impl Producer {
 
     /// Sends what is queued, for as long as `deadline` allows.
     pub(super) async fn flush(&self, deadline: Duration) {
-        let client = self.client.read().clone();
-        let flushed = tokio::task::spawn_blocking(move || client.flush(deadline)).await;
+        let clients: Vec<_> = self.clients.read().values().cloned().collect();
+        let until = Instant::now() + deadline;
+        let flushed = tokio::task::spawn_blocking(move || {
+            clients
+                .iter()
+                .try_for_each(|client| client.flush(until.saturating_duration_since(Instant::now())))
+        })
+        .await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "not everything that was queued could be sent in time");
         }
@@ -356,7 +426,7 @@ fn throttled() -> PortError {
 fn hand_over_some(
     client: &Client,
     request: &AppendRequest,
-    partitions: PartitionId,
+    shape: Shape,
     batch: &Arc<Batch>,
     next: &mut usize,
     refused: &mut Vec<(usize, PortError)>,
@@ -366,9 +436,18 @@ fn hand_over_some(
     while *next < until {
         let index = *next;
         let (partition, record) = &request.records[index];
-        if *partition >= partitions {
+        if *partition >= shape.partitions {
             let what = format!("topic `{topic}` has no partition {partition}");
             refused.push((index, PortError::new(ErrorKind::NotFound, OPERATION, what)));
+            *next += 1;
+            continue;
+        }
+        // Said here, as a broker would refuse the whole batch that it is in.
+        if record.size() + BATCH_OVERHEAD > shape.batch_bytes_max {
+            let (size, most) = (record.size(), shape.batch_bytes_max);
+            let what =
+                format!("the record takes {size} bytes; topic `{topic}` takes {most} (`max.message.bytes`)");
+            refused.push((index, PortError::new(ErrorKind::TooLarge, OPERATION, what)));
             *next += 1;
             continue;
         }
@@ -376,6 +455,7 @@ fn hand_over_some(
         match client.send(to_kafka(topic, *partition, record, opaque)) {
             Ok(()) => {}
             Err((KafkaError::MessageProduction(Code::QueueFull), _)) => return Stopped::Full,
+            Err((KafkaError::MessageProduction(Code::UnknownPartition), _)) => return Stopped::Stale,
             Err((KafkaError::MessageProduction(Code::Fatal), _)) => return Stopped::Fatal,
             Err((e, _)) => refused.push((index, error::of(&e, OPERATION, "the record was not taken"))),
         }

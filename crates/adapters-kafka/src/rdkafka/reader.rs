@@ -112,6 +112,7 @@ impl Readers {
             assigned: false,
             at_end: false,
             probe: None,
+            held: None,
             news,
         };
         reader.assign()?;
@@ -163,6 +164,8 @@ pub(super) struct Reader {
     at_end: bool,
     /// Everything before it is read once the end is reached again without a record.
     probe: Option<Offset>,
+    /// Fetched, and too large for the read before.
+    held: Option<StoredRecord>,
     news: Arc<Notify>,
 }
 
@@ -211,15 +214,26 @@ impl Reader {
         let Some(queue) = &self.queue else { return Ok(Vec::new()) };
         let mut arena = Arena::default();
         let mut next = self.next;
-        while arena.records.len() < limits.records_max.max(1)
-            && (arena.bytes < limits.bytes_max || arena.records.is_empty())
-        {
+        let held = self.held.take();
+        if let Some(held) = &held {
+            next = held.offset + 1;
+            arena.bytes = held.record.size();
+        }
+        let bytes_max = limits.bytes_max;
+        let count = |arena: &Arena| arena.records.len() + usize::from(held.is_some());
+        while count(&arena) < limits.records_max.max(1) && (arena.bytes < bytes_max || count(&arena) == 0) {
             match queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
                     let offset = message.offset() as u64;
                     // Before the cursor: the rest of a batch that was fetched for it.
                     if offset >= next {
+                        if count(&arena) > 0 && arena.bytes + size_of(&message) > bytes_max {
+                            let mut own = Arena::default();
+                            own.take(&message);
+                            self.held = own.into_records().pop();
+                            break;
+                        }
                         arena.take(&message);
                         next = offset + 1;
                     }
@@ -230,7 +244,7 @@ impl Reader {
                     self.at_end = true;
                 }
                 // What came before it is given first; the error comes again, or is for nobody.
-                Some(Err(error)) if arena.records.is_empty() => {
+                Some(Err(error)) if count(&arena) == 0 => {
                     return self.failed(&error).map(|()| Vec::new());
                 }
                 Some(Err(error)) => {
@@ -238,12 +252,16 @@ impl Reader {
                     self.next = next;
                     self.unassign()?;
                     self.assign()?;
-                    return Ok(arena.into_records());
+                    break;
                 }
             }
         }
         self.next = next;
-        Ok(arena.into_records())
+        let records = arena.into_records();
+        Ok(match held {
+            Some(held) => std::iter::once(held).chain(records).collect(),
+            None => records,
+        })
     }
 
     /// Reads once more from the cursor, where the log goes on behind it and shows nothing.
@@ -296,7 +314,7 @@ impl LogReader for Reader {
 
     async fn seek(&mut self, to: Offset) -> Result<()> {
         self.unassign()?;
-        (self.next, self.at_end, self.probe) = (to, false, None);
+        (self.next, self.at_end, self.probe, self.held) = (to, false, None, None);
         self.assign()
     }
 }
@@ -348,7 +366,8 @@ impl Arena {
         ffi::headers(message, |name, value| {
             headers.push((self.put(name), value.map(|value| self.put(value))));
         });
-        self.bytes += self.buffer.len() - before + 32;
+        // As `Record::size` counts.
+        self.bytes += self.buffer.len() - before + 32 + 2 * headers.len();
         let timestamp = message.timestamp().to_millis().unwrap_or_default();
         self.records.push(Place { offset: message.offset() as u64, timestamp, key, value, headers });
     }
@@ -371,6 +390,13 @@ impl Arena {
         };
         self.records.into_iter().map(record).collect()
     }
+}
+
+/// What a message will take as a record, as `Record::size` counts.
+fn size_of(message: &BorrowedMessage<'_>) -> usize {
+    let mut size = message.key_len() + message.payload_len() + 32;
+    ffi::headers(message, |name, value| size += name.len() + value.map_or(0, <[u8]>::len) + 2);
+    size
 }
 
 /// A header's name, which another producer may have written in any encoding.

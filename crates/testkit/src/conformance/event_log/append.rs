@@ -197,8 +197,10 @@ pub(super) async fn what_a_passed_deadline_left_open_is_told_later(backend: Back
             match outcome {
                 Ok(appended) => drop(known.insert(nth, appended.offset)),
                 Err(error) => {
-                    // Either it waited for room until its time was up and was never taken, or it is open.
-                    let refused = error.kind() == ErrorKind::Throttled && error.effect() == Effect::None;
+                    // Either its time was up before it was taken (there was no room, or nobody said where the
+                    // topic is) and it never will be, or it is open.
+                    let refused = error.effect() == Effect::None
+                        && matches!(error.kind(), ErrorKind::Throttled | ErrorKind::Timeout);
                     let timed_out = error.kind() == ErrorKind::Timeout && error.effect() == Effect::Unknown;
                     assert!(refused || timed_out, "{error:?}");
                     if timed_out {
