@@ -84,7 +84,9 @@ impl PortError {
     /// what was wrong and what would be right.
     pub fn new(kind: ErrorKind, operation: &'static str, detail: impl Into<String>) -> Self {
         let retry = match kind {
-            ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Timeout => Retry::Transient { after: None },
+            ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Timeout => {
+                Retry::Transient { after: None }
+            }
             _ => Retry::Permanent,
         };
         Self(Box::new(Inner {

@@ -62,7 +62,10 @@ impl AppendResult {
 
 impl Debug for AppendResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AppendResult").field("outcomes", &self.outcomes).field("late", &self.late.is_some()).finish()
+        f.debug_struct("AppendResult")
+            .field("outcomes", &self.outcomes)
+            .field("late", &self.late.is_some())
+            .finish()
     }
 }
 

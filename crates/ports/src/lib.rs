@@ -20,7 +20,7 @@ mod topic_admin;
 pub use clock::{Clock, Monotonic};
 pub use error::{BoxError, Effect, ErrorKind, PortError, Result, Retry};
 pub use event_log::{
-    Appended, AppendRequest, AppendResult, Capabilities, EventLog, Fetched, LateReports, LogReader, Position,
+    AppendRequest, AppendResult, Appended, Capabilities, EventLog, Fetched, LateReports, LogReader, Position,
     ReadLimits,
 };
 pub use group_membership::{GroupMembership, Handover, Membership, MembershipEvent};

@@ -306,3 +306,37 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod inspect {
+    //! What tests see of the state.
+
+    use super::{BTreeMap, Generation, MemberId, Owner, State, Told, TopicPartition};
+
+    /// Who owns a partition, under which generation, and the number of the revocation where it goes.
+    type Ownership = (MemberId, Generation, Option<u64>);
+
+    impl State {
+        pub(crate) fn owner(&self, partition: &TopicPartition) -> Option<Ownership> {
+            match self.slots.get(partition)?.owner {
+                Owner::Nobody => None,
+                Owner::Owned(member, generation) => Some((member, generation, None)),
+                Owner::Revoking { member, generation, revocation, .. } => {
+                    Some((member, generation, Some(revocation)))
+                }
+            }
+        }
+
+        pub(crate) fn owners(&self) -> BTreeMap<TopicPartition, Ownership> {
+            self.slots.keys().filter_map(|it| Some((it.clone(), self.owner(it)?))).collect()
+        }
+
+        pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
+            self.slots.keys().cloned().collect()
+        }
+
+        pub(crate) fn queue(&self, member: MemberId) -> impl Iterator<Item = &Told> {
+            self.members.get(&member).into_iter().flat_map(|member| &member.queue)
+        }
+    }
+}

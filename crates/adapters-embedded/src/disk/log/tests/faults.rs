@@ -43,18 +43,65 @@ async fn a_full_disk_fails_the_append_and_the_log_goes_on_when_there_is_room() {
 
 #[tokio::test]
 async fn what_a_failed_sync_covered_is_cut_off_and_never_believed() {
-    let fs = SimFs::new(2);
-    let log = log_with_two_records(&fs).await;
+    // What of it the device has after all is left to chance.
+    for seed in 0..20 {
+        let fs = SimFs::new(seed);
+        let log = log_with_two_records(&fs).await;
+        fs.fail_syncs(1);
+        let error = append(&log, 3, 100).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::None));
+        assert_eq!(values(&log).await.len(), 2);
+        // The same bytes again: a log that trusted the page cache would find them synced.
+        assert_eq!(append(&log, 3, 100).await.unwrap().offset, 2);
+        assert_eq!(append(&log, 4, 100).await.unwrap().offset, 3);
+        let log = rig::open(&fs.lose_power(Keep::Nothing));
+        let all: Vec<_> = (1..5).map(|id| rig::value(id, 100)).collect();
+        assert_eq!(values(&log).await, all);
+    }
+}
+
+#[tokio::test]
+async fn an_append_that_was_said_to_have_no_effect_never_appears() {
+    for seed in 0..20 {
+        let fs = SimFs::new(seed);
+        let log = log_with_two_records(&fs).await;
+        fs.fail_syncs(1);
+        assert_eq!(append(&log, 3, 100).await.unwrap_err().effect(), Effect::None);
+        let log = rig::open(&fs.lose_power(Keep::Nothing));
+        assert_eq!(values(&log).await, [rig::value(1, 100), rig::value(2, 100)], "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_could_not_be_begun_takes_no_records_from_the_one_before() {
+    let fs = SimFs::new(5);
+    let log = rig::open(&fs);
+    rig::create(&log, &rig::topic(), &[("segment.bytes", "4000")]).await.unwrap();
+    append(&log, 1, 3500).await.unwrap();
+    // The file of the next segment is made, and its name is perhaps not durable.
     fs.fail_syncs(1);
-    let error = append(&log, 3, 100).await.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::None));
-    assert_eq!(values(&log).await.len(), 2);
-    // The same bytes again: a log that trusted the page cache would find them synced.
-    assert_eq!(append(&log, 3, 100).await.unwrap().offset, 2);
-    assert_eq!(append(&log, 4, 100).await.unwrap().offset, 3);
+    assert_eq!(append(&log, 2, 500).await.unwrap_err().effect(), Effect::None);
+    // This one would have room in the old segment.
+    assert_eq!(append(&log, 3, 20).await.unwrap().offset, 1);
+    for after in [fs.kill(), fs.lose_power(Keep::Nothing)] {
+        assert_eq!(values(&rig::open(&after)).await, [rig::value(1, 3500), rig::value(3, 20)]);
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_a_killed_process_began_is_durable_before_it_is_used() {
+    let fs = SimFs::new(6);
+    let log = rig::open(&fs);
+    rig::create(&log, &rig::topic(), &[("segment.bytes", "4000")]).await.unwrap();
+    append(&log, 1, 3500).await.unwrap();
+    // The next call makes the file of the next segment, the one after that would sync its name.
+    fs.cut_power_after(1);
+    append(&log, 2, 500).await.unwrap_err();
+    let fs = fs.kill();
+    let log = rig::open(&fs);
+    assert_eq!(append(&log, 3, 500).await.unwrap().offset, 1);
     let log = rig::open(&fs.lose_power(Keep::Nothing));
-    let all: Vec<_> = (1..5).map(|id| rig::value(id, 100)).collect();
-    assert_eq!(values(&log).await, all);
+    assert_eq!(values(&log).await, [rig::value(1, 3500), rig::value(3, 500)]);
 }
 
 #[tokio::test]

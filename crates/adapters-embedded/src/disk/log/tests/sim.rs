@@ -1,8 +1,8 @@
 //! A file system in memory that forgets what was not synced.
 //!
 //! What is written is seen at once, and is durable when the file or directory is synced. Losing power
-//! keeps any subset of what was not, and tears writes into sectors. A sync that fails forgets what it
-//! should have made durable while it goes on to show it, as operating systems do.
+//! keeps any subset of what was not, and tears writes into sectors. A sync that fails makes some of it
+//! durable, forgets the rest, and goes on to show all of it, as operating systems do.
 
 use super::super::file::{DirEntry, File, FileSystem};
 use parking_lot::Mutex;
@@ -31,7 +31,7 @@ struct State {
     capacity: usize,
     failing_syncs: u32,
     failing_truncates: u32,
-    /// What becomes of the next loss of power.
+    /// For what is left to chance.
     seed: u64,
 }
 
@@ -105,7 +105,15 @@ impl FileChange {
         }
     }
 
-    /// A part of the change, by sectors.
+    /// All of the change, nothing of it, or some sectors.
+    fn apply_some(&self, bytes: &mut Vec<u8>, rng: &mut StdRng) {
+        match rng.random_range(0..3) {
+            0 => {}
+            1 => self.apply(bytes),
+            _ => self.apply_torn(bytes, rng),
+        }
+    }
+
     fn apply_torn(&self, bytes: &mut Vec<u8>, rng: &mut StdRng) {
         let Self::Write(at, data) = self else { return self.apply(bytes) };
         let mut start = 0;
@@ -143,8 +151,7 @@ impl SimFs {
         state.off = true;
         let mut after = state.clone();
         drop(state);
-        let rng = &mut StdRng::seed_from_u64(after.seed);
-        after.seed = rng.random();
+        let rng = &mut after.rng();
         for node in &mut after.nodes {
             match node {
                 Node::Dir(dir) => {
@@ -157,11 +164,8 @@ impl SimFs {
                 }
                 Node::File(file) => {
                     for change in std::mem::take(&mut file.pending) {
-                        match rng.random_range(0..3) {
-                            _ if keep == Keep::Nothing => {}
-                            0 => {}
-                            1 => change.apply(&mut file.durable),
-                            _ => change.apply_torn(&mut file.durable, rng),
+                        if keep == Keep::Anything {
+                            change.apply_some(&mut file.durable, rng);
                         }
                     }
                     file.seen = file.durable.clone();
@@ -210,6 +214,19 @@ impl State {
     fn used(&self) -> usize {
         let len = |node: &Node| if let Node::File(file) = node { file.seen.len() } else { 0 };
         self.nodes.iter().map(len).sum()
+    }
+
+    fn rng(&mut self) -> StdRng {
+        let mut rng = StdRng::seed_from_u64(self.seed);
+        self.seed = rng.random();
+        rng
+    }
+
+    /// Whether this sync is one of those that fail.
+    fn sync_fails(&mut self) -> bool {
+        let fails = self.failing_syncs > 0;
+        self.failing_syncs = self.failing_syncs.saturating_sub(1);
+        fails
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -352,6 +369,9 @@ impl FileSystem for SimFs {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
         state.change()?;
+        if state.sync_fails() {
+            return Err(io::Error::other("the device failed"));
+        }
         let node = state.find(path)?;
         let dir = state.dir(node)?;
         for change in std::mem::take(&mut dir.pending) {
@@ -404,11 +424,14 @@ impl File for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.fs.0.lock();
         state.change()?;
-        let fails = state.failing_syncs > 0;
-        state.failing_syncs = state.failing_syncs.saturating_sub(1);
+        let fails = state.sync_fails();
+        let rng = &mut state.rng();
         let file = state.file(self.node);
         let pending = std::mem::take(&mut file.pending);
         if fails {
+            for change in pending {
+                change.apply_some(&mut file.durable, rng);
+            }
             return Err(io::Error::other("the device failed"));
         }
         for change in pending {

@@ -1,0 +1,2 @@
+mod random_steps;
+mod shell;

@@ -1,0 +1,5 @@
+mod disk;
+mod opening;
+mod writing;
+
+pub(crate) use disk::Disk;
