@@ -116,12 +116,11 @@ impl KafkaAdmin {
     }
 }
 
+/// What a cluster answers about one of the things that it was asked to change.
+type Answer<T> = Result<T, (String, Code)>;
+
 /// The first of the answers to a request about one thing.
-fn first<T>(
-    answers: std::result::Result<Vec<std::result::Result<T, (String, Code)>>, KafkaError>,
-    operation: &'static str,
-    what: &str,
-) -> Result<()> {
+fn first<T>(answers: Result<Vec<Answer<T>>, KafkaError>, operation: &'static str, what: &str) -> Result<()> {
     match answers.map_err(|e| error::of(&e, operation, what))?.into_iter().next() {
         Some(Err((_, code))) => Err(error::of_code(code, operation, what)),
         _ => Ok(()),

@@ -80,6 +80,9 @@ impl Drop for Event {
     }
 }
 
+/// The overall code of a commit, and one for each partition.
+pub(super) type CommitAnswer = (Code, Vec<(String, i32, Code)>);
+
 /// A commit that was handed over and whose answer is to come.
 pub(super) struct PendingCommit(Queue);
 
@@ -102,7 +105,7 @@ pub(super) fn commit<C: ClientContext>(
 impl PendingCommit {
     /// Waits for the answer: the overall code, and one for each partition. `None` when it did not come
     /// in time. Blocks.
-    pub(super) fn wait(self, timeout: Duration) -> Option<(Code, Vec<(String, i32, Code)>)> {
+    pub(super) fn wait(self, timeout: Duration) -> Option<CommitAnswer> {
         let event = self.0.poll(timeout)?;
         // SAFETY: the list belongs to the event, which lives for this call; its `cnt` elements are valid.
         let each = unsafe {

@@ -16,6 +16,8 @@ use rdkafka::{
 };
 use std::{collections::HashMap, sync::Arc};
 
+type ByPartition = HashMap<(String, i32), Code>;
+
 const COMMIT: &str = "offset_store.commit";
 const COMMITTED: &str = "offset_store.committed";
 /// What a broker keeps with an offset (`offset.metadata.max.bytes`). A commit with one that is larger fails in
@@ -64,7 +66,7 @@ impl Members {
             (owned, Some(pending))
         });
         let (owned, pending) = handed;
-        let answer: Result<Option<(Code, HashMap<(String, i32), Code>)>> = match pending {
+        let answer: Result<Option<(Code, ByPartition)>> = match pending {
             None => Ok(None),
             Some(Err(error)) => Err(error),
             Some(Ok(pending)) => {

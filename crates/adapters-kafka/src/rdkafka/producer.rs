@@ -135,6 +135,10 @@ impl Batch {
     }
 }
 
+/// A record's place in its batch. One small box a record: librdkafka gives back a pointer, and copies the
+/// record anyway.
+type Place = Box<(Arc<Batch>, u32)>;
+
 struct Reports;
 
 impl ClientContext for Reports {
@@ -144,9 +148,7 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    // One small box a record: librdkafka gives back a pointer, and the record's place in its batch must come
-    // with it. It copies the record anyway.
-    type DeliveryOpaque = Box<(Arc<Batch>, u32)>;
+    type DeliveryOpaque = Place;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
         let (batch, index) = *opaque;
@@ -251,9 +253,8 @@ impl Producer {
         };
         let bytes: usize = request.records.iter().map(|(_, record)| record.size() + RECORD_OVERHEAD).sum();
         let units = (bytes / UNIT + 1).min(self.units as usize) as u32;
-        let room = match timeout_at(deadline, self.room.clone().acquire_many_owned(units)).await {
-            Ok(Ok(room)) => room,
-            _ => return all(&throttled()),
+        let Ok(Ok(room)) = timeout_at(deadline, self.room.clone().acquire_many_owned(units)).await else {
+            return all(&throttled());
         };
         let (tell, told) = oneshot::channel();
         let batch = Batch::new(count, Done { tell, room, moved: self.moved.clone() });
@@ -468,9 +469,9 @@ fn to_kafka<'a>(
     topic: &'a str,
     partition: PartitionId,
     record: &'a Record,
-    opaque: Box<(Arc<Batch>, u32)>,
-) -> BaseRecord<'a, [u8], [u8], Box<(Arc<Batch>, u32)>> {
-    let mut to = BaseRecord::with_opaque_to(topic, opaque).partition(partition as i32);
+    place: Place,
+) -> BaseRecord<'a, [u8], [u8], Place> {
+    let mut to = BaseRecord::with_opaque_to(topic, place).partition(partition as i32);
     // librdkafka takes 0 for now, so that the very first millisecond cannot be kept.
     to = to.timestamp(record.timestamp.0.max(1));
     if let Some(key) = &record.key {

@@ -383,7 +383,7 @@ impl Arena {
                 headers: place
                     .headers
                     .into_iter()
-                    .map(|(name, value)| Header { name: name_of(of(name)), value: value.map(of) })
+                    .map(|(name, value)| Header { name: name_of(&of(name)), value: value.map(of) })
                     .collect(),
                 timestamp: Timestamp(place.timestamp),
             },
@@ -400,7 +400,6 @@ fn size_of(message: &BorrowedMessage<'_>) -> usize {
 }
 
 /// A header's name, which another producer may have written in any encoding.
-fn name_of(bytes: Bytes) -> ByteString {
-    ByteString::try_from(bytes.clone())
-        .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into())
+fn name_of(bytes: &Bytes) -> ByteString {
+    ByteString::try_from(bytes.clone()).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into())
 }

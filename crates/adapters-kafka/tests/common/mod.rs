@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// # Panics
 /// When nobody says.
-pub fn brokers() -> String {
+pub(crate) fn brokers() -> String {
     std::env::var("KAFKA_BROKERS").unwrap_or_else(|_| {
         panic!(
             "these tests need a Kafka: `scripts/services.sh up kafka`, then set KAFKA_BROKERS as \
@@ -23,12 +23,12 @@ pub fn brokers() -> String {
 }
 
 /// How to reach it.
-pub fn config() -> KafkaConfig {
+pub(crate) fn config() -> KafkaConfig {
     KafkaConfig { bootstrap_servers: brokers(), ..KafkaConfig::default() }
 }
 
 /// Leaves records in a partition that nobody may read, and a marker.
-pub async fn abort_a_transaction(partition: TopicPartition) {
+pub(crate) async fn abort_a_transaction(partition: TopicPartition) {
     let abort = move || {
         let id = testkit::fixtures::unique("transaction");
         let producer: BaseProducer = ClientConfig::new()

@@ -327,7 +327,7 @@ fn in_parallel<T: Send>(count: u32, make: impl Fn(u32) -> T + Sync) -> Vec<T> {
                 scope.spawn(move || numbers.map(|number| (number, make(number))).collect::<Vec<_>>())
             })
             .collect();
-        let joined = workers.into_iter().map(|worker| worker.join());
+        let joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
         joined.flat_map(|made| made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
     made.sort_by_key(|(number, _)| *number);

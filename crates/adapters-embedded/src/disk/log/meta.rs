@@ -7,6 +7,7 @@ use super::{
 };
 use ports::ErrorKind;
 use std::{
+    fmt::Write as _,
     io::{self, IoSlice},
     path::Path,
 };
@@ -29,7 +30,7 @@ impl Fields {
     }
 
     /// Adds a field. Neither name nor value may hold a line end, nor the name a space.
-    pub(crate) fn add(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn add(mut self, name: &str, value: &(impl ToString + ?Sized)) -> Self {
         self.0.push((name.to_owned(), value.to_string()));
         self
     }
@@ -54,7 +55,8 @@ impl Fields {
             text.push('\n');
         }
         let crc = crc32c::crc32c(text.as_bytes());
-        text.push_str(&format!("crc32c {crc:08x}\n"));
+        // Writing to a text does not fail.
+        let _ = writeln!(text, "crc32c {crc:08x}");
         text
     }
 

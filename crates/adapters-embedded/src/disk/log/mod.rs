@@ -80,7 +80,8 @@ pub struct DiskLimits {
     /// The memory for the latest records of all partitions together, from which readers at the end are
     /// served.
     pub tail_bytes_max: usize,
-    /// How many partitions are written and synced side by side, at least 1.
+    /// How many partitions are written and synced side by side, at least 1. More help where a disk syncs files
+    /// in parallel and the load is spread over many partitions; else they make each sync cover less.
     pub committers: usize,
     /// How often retention is enforced.
     pub retention_interval: Duration,
@@ -90,10 +91,10 @@ impl Default for DiskLimits {
     fn default() -> Self {
         Self {
             partitions_max: 1024,
-            queue_bytes_max: 32 << 20,
+            queue_bytes_max: 16 << 20,
             frame_bytes_max: 16 << 20,
-            tail_bytes_max: 16 << 20,
-            committers: 4,
+            tail_bytes_max: 8 << 20,
+            committers: 1,
             retention_interval: Duration::from_secs(30),
         }
     }
@@ -129,6 +130,7 @@ impl DiskLog {
     /// # Errors
     /// What [`DirLock::acquire`] gives; `Invalid` for bounds that make no sense; `Corrupt` or `Unavailable`
     /// where the directory itself cannot be read.
+    #[allow(clippy::needless_pass_by_value, reason = "a configuration is made for one log")]
     pub fn open(config: DiskConfig, clock: Arc<dyn Clock>) -> Result<Self> {
         let lock = DirLock::acquire(&config.data_dir)?;
         Self::open_locked(lock, config.limits, clock)

@@ -114,6 +114,7 @@ pub(crate) struct Closed;
 
 impl Closed {
     /// As the answer about `partition`.
+    #[allow(clippy::unused_self, reason = "reads as what it is: being closed, told of a partition")]
     pub(crate) fn fault(self, partition: &TopicPartition) -> Fault {
         Fault::new(ErrorKind::NotFound, format!("topic {} does not exist (any more)", partition.topic))
     }

@@ -41,7 +41,7 @@ fn begin(segment: Segment) -> Recovered {
 
 /// Makes `start` the first offset of the log in `dir`, durably.
 pub(crate) fn write_start(fs: &dyn FileSystem, dir: &Path, start: Offset) -> Result<(), Fault> {
-    meta::write(fs, &dir.join(START_FILE), START_KIND, &Fields::new().add("offset", start))
+    meta::write(fs, &dir.join(START_FILE), START_KIND, &Fields::new().add("offset", &start))
 }
 
 fn read_start(fs: &dyn FileSystem, dir: &Path) -> Result<Offset, Fault> {

@@ -51,9 +51,9 @@ pub(crate) struct TopicMeta {
 impl TopicMeta {
     pub(crate) fn write(&self, fs: &dyn FileSystem, dir: &Path) -> Result<(), Fault> {
         let mut fields =
-            Fields::new().add("name", &self.name).add("id", &self.id).add("partitions", self.partitions);
+            Fields::new().add("name", &self.name).add("id", &self.id).add("partitions", &self.partitions);
         for (key, value) in &self.explicit {
-            fields = fields.add("config", format!("{key}={value}"));
+            fields = fields.add("config", &format!("{key}={value}"));
         }
         meta::write(fs, &dir.join(META_FILE), META_KIND, &fields)
     }

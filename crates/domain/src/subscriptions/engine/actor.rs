@@ -609,6 +609,7 @@ impl Actor {
 
     fn committed(&mut self, outcome: Vec<Committed>) {
         let mut failed = None;
+        let mut fenced = Vec::new();
         for Committed { key, session, mark, outcome } in outcome {
             let Some(owned) = self.owned.get_mut(&key).filter(|owned| owned.session == session) else {
                 continue;
@@ -625,7 +626,10 @@ impl Actor {
                         subscription = %self.context.definition.name, partition = %owned.partition, %error,
                         "another member owns the partition; its progress here is not committed",
                     );
+                    // Delivering on would only repeat what the other one delivers.
                     owned.fenced = true;
+                    owned.core.revoke();
+                    fenced.push(key);
                 }
                 Err(error) => {
                     self.dirty.insert(key);
@@ -633,6 +637,7 @@ impl Actor {
                 }
             }
         }
+        fenced.into_iter().for_each(|key| self.touch(key));
         let mut wait = self.context.config.commit_interval;
         if let Some(error) = failed {
             self.commit_failures += 1;
