@@ -15,10 +15,9 @@ const PREFIX: &str = "event-streaming-";
 fn may_depend(from: &str, to: &str, kind: DependencyKind) -> bool {
     let is_test = kind == DependencyKind::Development;
     match (from, to) {
-        // Nothing stands on the composition root or on the end-to-end tests.
-        (_, "app" | "tests") => false,
-        // Nor on the benches, which speak to the service as a client does, in its protocol buffers.
-        (_, "bench") => false,
+        // Nothing stands on the composition root, on the end-to-end tests or on the benches.
+        (_, "app" | "tests" | "bench") => false,
+        // The benches speak to the service as a client does, in its protocol buffers.
         ("bench", to) => to == "api-grpc",
         // They use everything, and the product is not made of them.
         ("tests", _) => true,

@@ -1,5 +1,4 @@
 //! The conformance lists on a real Kafka, which `KAFKA_BROKERS` names.
-#![cfg(feature = "rdkafka")]
 #![allow(clippy::expect_used, reason = "what cannot be done fails the test")]
 
 mod common;
