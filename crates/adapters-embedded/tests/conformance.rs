@@ -1,6 +1,8 @@
 //! The conformance lists on both embedded backends: the reference model, and the durable log with the tables
 //! beside it.
 
+#![allow(clippy::expect_used, reason = "what cannot be done fails the test")]
+
 use adapters_embedded::{
     disk::{DiskConfig, DiskLog},
     group::{GroupConfig, Groups},

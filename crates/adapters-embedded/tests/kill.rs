@@ -13,7 +13,8 @@ use ports::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Write as _},
+    fmt::Write as _,
+    io::{self, BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
     sync::{
@@ -75,10 +76,10 @@ async fn append_until_killed(dir: &Path) {
                 let mut said = String::new();
                 for (n, outcome) in numbers.iter().zip(outcomes) {
                     let appended = outcome.expect("it is appended");
-                    said.push_str(&format!("{} {} {n}\n", n % u64::from(PARTITIONS), appended.offset));
+                    let _ = writeln!(said, "{} {} {n}", n % u64::from(PARTITIONS), appended.offset);
                 }
                 // One write, so that lines of two tasks are not mixed.
-                std::io::stdout().lock().write_all(said.as_bytes()).expect("the other end reads");
+                io::Write::write_all(&mut io::stdout().lock(), said.as_bytes()).expect("the other end reads");
             }
         })
     });

@@ -40,10 +40,7 @@ struct Observed {
 
 impl Observed {
     fn check(&self) -> io::Result<()> {
-        match self.disk.full.load(Ordering::SeqCst) {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
-        }
+        if self.disk.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 

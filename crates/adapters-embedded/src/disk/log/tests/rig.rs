@@ -122,6 +122,7 @@ impl Promises {
     }
 
     /// Notes what became of an attempt; `None` where nobody waited for it.
+    #[allow(clippy::needless_pass_by_value, reason = "an attempt has one outcome")]
     pub(super) fn note(
         &mut self,
         attempt: &Attempt,
