@@ -44,6 +44,8 @@ use std::{
 
 /// How many events a pull gives where a client does not say.
 const PULL_MAX_DEFAULT: usize = 100;
+/// How long creating a subscription waits for its engine to join the group.
+const JOIN_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest that a delivery's time can be extended by at once.
 const EXTEND_MAX: Duration = Duration::from_secs(12 * 3600);
 
@@ -84,7 +86,7 @@ impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
             member: "event-streaming".into(),
-            commit_interval: Duration::from_millis(250),
+            commit_interval: Duration::from_millis(100),
             commit_events_max: 10_000,
             buffer_events_max: 2_000,
             buffer_bytes_max: 16 << 20,
@@ -226,7 +228,7 @@ impl Subscriptions {
         let version = store::put(&*self.ports.jobs, &definition).await?.ok_or_else(exists)?;
         let entry = self.enter(Arc::new(definition), version);
         self.entries.write().insert(entry.definition.name.clone(), entry.clone());
-        Ok(self.view(&entry).await)
+        Ok(self.settled(&entry).await)
     }
 
     /// One subscription as it is now.
@@ -448,6 +450,21 @@ impl Subscriptions {
         match self.ports.offsets.delete(&definition.name).await {
             Err(error) if error.kind() == ports::ErrorKind::Conflict => foreign("has members"),
             other => Ok(other?),
+        }
+    }
+
+    /// The view of a new subscription, once it is a member of its group or a moment has passed: a client is
+    /// not to see `no-members` where all is well.
+    async fn settled(&self, entry: &Entry) -> SubscriptionView {
+        let clock = &*self.ports.clock;
+        let until = clock.monotonic() + JOIN_PATIENCE;
+        loop {
+            let view = self.view(entry).await;
+            let now = clock.monotonic();
+            if view.state != State::NoMembers || now >= until {
+                return view;
+            }
+            clock.sleep_until(now + Duration::from_millis(5)).await;
         }
     }
 
