@@ -381,6 +381,11 @@ up() {
   ((${#services[@]} > 0)) || services=(kafka redis postgres)
   [[ -z $owner ]] || kill -0 "$owner" 2>/dev/null || die "--for $owner: no such process"
 
+  # After a reboot, or when all were killed, only their folders are left.
+  if [[ -d $run ]] && ! any_alive; then
+    say "nothing lives of what was up before: its data is removed"
+    down
+  fi
   local fresh=0
   [[ -d $run ]] || fresh=1
   mkdir -p "$run" "$leases"
@@ -409,6 +414,12 @@ node_list() {
   local node
   for node in "$run"/*/; do [[ -d $node ]] && basename "$node"; done
   return 0
+}
+
+any_alive() {
+  local node
+  for node in $(node_list); do if alive "$node"; then return 0; fi; done
+  return 1
 }
 
 remove_node() {

@@ -14,6 +14,10 @@ use ports::{
     AppendRequest, AppendResult, Effect, ErrorKind, Position, ReadLimits, Record, TopicName, TopicPartition,
     TopicSpec,
 };
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use std::{collections::BTreeMap, time::Duration};
 use testkit::fixtures;
 
@@ -124,4 +128,47 @@ async fn a_bad_setting_of_the_client_is_named() {
     let error = Kafka::open(config).expect_err("librdkafka refuses it");
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.detail().contains("no.such.setting"), "{error}");
+}
+
+/// librdkafka takes an earlier batch for acknowledged when a later one of the same partition was, trusting
+/// the broker to accept them in order alone. A leader that does not know the producer yet accepts any: what it
+/// refused first, while it was becoming the leader, would be lost with a receipt
+/// (<https://github.com/confluentinc/confluent-kafka-go/issues/921>).
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_new_leader_refuses_first_is_never_taken_for_acknowledged() {
+    const PARTITIONS: u32 = 12;
+    let cluster = MockCluster::new(1).expect("librdkafka's mock of a broker");
+    let topic = TopicName::new("orders").expect("a name");
+    cluster.create_topic(topic.as_str(), PARTITIONS as i32 + 1, 1).expect("a topic");
+    // Long enough that requests follow each other before the first is answered.
+    cluster.broker_round_trip_time(1, Duration::from_millis(50)).expect("a slow broker");
+    let config = KafkaConfig {
+        bootstrap_servers: cluster.bootstrap_servers(),
+        request_timeout: Duration::from_secs(1),
+        ..KafkaConfig::default()
+    };
+    let kafka = Kafka::open(config).expect("the clients");
+    let log = kafka.event_log();
+    let append = |partition| {
+        let record = || Record { value: Some("an event".into()), ..Record::default() };
+        let records = (0..50).map(|_| (partition, record())).collect();
+        log.append(AppendRequest { topic: topic.clone(), records, timeout: PATIENCE })
+    };
+    // The client knows the topic from now on; the leaders of the other partitions know nothing of the client.
+    append(PARTITIONS).await;
+    for partition in 0..PARTITIONS {
+        cluster.request_errors(
+            RDKafkaApiKey::Produce,
+            &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION],
+        );
+        let results = futures::future::join_all((0..20).map(|_| append(partition))).await;
+        let mut offsets: Vec<_> = results
+            .iter()
+            .flat_map(|result| &result.outcomes)
+            .map(|outcome| outcome.as_ref().expect("all are taken in the end").offset)
+            .collect();
+        offsets.sort_unstable();
+        assert_eq!(offsets, (0..1000).collect::<Vec<_>>(), "each has a place of its own");
+    }
+    kafka.close(PATIENCE).await;
 }

@@ -39,7 +39,9 @@ impl Kafka {
         Ok(Self { brokers: brokers.to_owned(), producer: producer(brokers)?, admin })
     }
 
-    /// Makes a topic, and waits until its partitions have leaders.
+    /// Makes a topic, and waits until its leaders serve: what one that is just taking over refuses first,
+    /// librdkafka may take for acknowledged when what came behind it was, and the raw client and the bare route
+    /// would lose it.
     pub(crate) async fn create(&self, topic: &str) -> Outcome<()> {
         // One replica, as most clusters of one node have; what is deleted goes at once, as runs write much.
         let new =
@@ -51,7 +53,7 @@ impl Kafka {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|(_, code)| format!("a topic cannot be made: {code}"))?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !self.has_leaders(topic).await {
+        while !(self.has_leaders(topic).await && self.written(topic).await == Ok(0)) {
             if tokio::time::Instant::now() > deadline {
                 return Err(format!("the topic {topic} has no leaders"));
             }

@@ -93,6 +93,12 @@ pub(super) fn of_delivery(code: Code) -> PortError {
     if refused { error } else { error.effect_unknown() }
 }
 
+/// A delivery that no broker confirmed, and that the client takes for done.
+pub(super) fn inferred() -> PortError {
+    let what = "no broker confirmed the record, though later ones were";
+    PortError::new(ErrorKind::Unavailable, "event_log.append", what).effect_unknown()
+}
+
 /// The error of a blocking call that was not finished.
 pub(super) fn aborted(operation: &'static str) -> PortError {
     PortError::new(ErrorKind::Unavailable, operation, "the client is shutting down").effect_unknown()

@@ -1,9 +1,12 @@
 //! The ports over librdkafka.
 
 mod admin;
+mod batch;
 mod error;
 mod ffi;
+mod gate;
 mod janitor;
+mod leaders;
 mod member;
 mod metadata;
 mod offsets;

@@ -1,21 +1,24 @@
-//! Appending: one idempotent producer, a counter and a waker a batch, and a bound in bytes of our own.
+//! Appending: one idempotent producer, batches that form while others are on their way, and a bound in
+//! bytes of our own.
 //!
-//! Invariants:
-//! 1. A record has one outcome: refused before it was queued, or what its delivery report says.
-//! 2. `Effect::None` is said only of a record that was never queued, or that a leader refused.
-//! 3. What a caller stops waiting for is still heard: the batch lives until its last report.
+//! Invariants, beside those of `batch` and `gate`:
+//! 1. `Effect::None` is said only of a record that was never queued, or that a leader refused.
+//! 2. What a caller stops waiting for is still heard.
+//! 3. Handing over never waits on behalf of another caller: who meets a full queue or a client that must be
+//!    asked or mended goes on by itself.
 
 use super::{
-    error, janitor,
+    batch::{Batch, Done, Told},
+    error,
+    gate::{Gate, Group, HOLD_MAX, Ticket},
+    janitor,
+    leaders::Leaders,
     metadata::{Metadata, Shape},
     producer_config,
 };
 use crate::config::KafkaConfig;
 use parking_lot::{Mutex, RwLock};
-use ports::{
-    AppendRequest, AppendResult, Appended, ErrorKind, LateReports, PartitionId, PortError, Record, Result,
-    Timestamp,
-};
+use ports::{AppendRequest, AppendResult, ErrorKind, LateReports, PartitionId, PortError, Record, Result};
 use rdkafka::{
     ClientContext, Message as _,
     error::KafkaError,
@@ -24,17 +27,14 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 const OPERATION: &str = "event_log.append";
@@ -52,94 +52,19 @@ const BATCH_BYTES: usize = 1_000_000;
 /// What a batch of one record takes beside its key, value and headers (record batch format 2).
 const BATCH_OVERHEAD: usize = 61 + 32;
 
-/// No report yet.
-const OPEN: i64 = i64::MIN;
-/// Reported as failed.
-const FAILED: i64 = -1;
-
-/// The reports of one append.
-struct Batch {
-    slots: Box<[Slot]>,
-    failures: Mutex<Vec<(u32, Code)>>,
-    /// Records that are not reported, and one for the call that still hands over.
-    left: AtomicUsize,
-    done: Mutex<Option<Done>>,
+/// Where the report of a record goes. One small box a record: librdkafka gives back a pointer, and copies the
+/// record anyway.
+struct Place {
+    batch: Arc<Batch>,
+    index: u32,
+    /// Its partition's leader is not known yet.
+    first: bool,
 }
 
-struct Slot {
-    offset: AtomicI64,
-    timestamp: AtomicI64,
-}
-
-struct Done {
-    tell: oneshot::Sender<()>,
-    /// What the batch holds of the buffer.
-    room: OwnedSemaphorePermit,
-    /// Those who met a full queue.
+struct Reports {
+    leaders: Leaders,
     moved: Arc<Notify>,
 }
-
-impl Batch {
-    fn new(count: usize, done: Done) -> Arc<Self> {
-        let slot = || Slot { offset: AtomicI64::new(OPEN), timestamp: AtomicI64::new(0) };
-        Arc::new(Self {
-            slots: (0..count).map(|_| slot()).collect(),
-            failures: Mutex::default(),
-            left: AtomicUsize::new(count + 1),
-            done: Mutex::new(Some(done)),
-        })
-    }
-
-    fn delivered(&self, index: u32, offset: i64, timestamp: i64) {
-        let slot = &self.slots[index as usize];
-        slot.timestamp.store(timestamp, Ordering::Relaxed);
-        slot.offset.store(offset.max(0), Ordering::Release);
-        self.settled(1);
-    }
-
-    fn failed(&self, index: u32, code: Code) {
-        self.failures.lock().push((index, code));
-        self.slots[index as usize].offset.store(FAILED, Ordering::Release);
-        self.settled(1);
-    }
-
-    fn settled(&self, count: usize) {
-        if self.left.fetch_sub(count, Ordering::AcqRel) == count
-            && let Some(Done { tell, room, moved }) = self.done.lock().take()
-        {
-            drop(room);
-            moved.notify_waiters();
-            // Nobody waits where the call was dropped.
-            let _ = tell.send(());
-        }
-    }
-
-    /// The outcome of a record, `None` where it was not reported.
-    fn outcome(&self, index: usize) -> Option<Result<Appended>> {
-        let slot = &self.slots[index];
-        match slot.offset.load(Ordering::Acquire) {
-            OPEN => None,
-            FAILED => {
-                let failures = self.failures.lock();
-                let code = failures
-                    .iter()
-                    .find(|(at, _)| *at as usize == index)
-                    .map_or(Code::Fail, |(_, code)| *code);
-                Some(Err(error::of_delivery(code)))
-            }
-            offset => {
-                let timestamp = Timestamp(slot.timestamp.load(Ordering::Relaxed));
-                Some(Ok(Appended { offset: offset as u64, timestamp }))
-            }
-        }
-    }
-}
-
-/// A record's place in its batch. One small box a record: librdkafka gives back a pointer, and copies the
-/// record anyway.
-type Place = Box<(Arc<Batch>, u32)>;
-
-struct Reports;
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -148,15 +73,24 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = Place;
+    type DeliveryOpaque = Box<Place>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
-        let (batch, index) = *opaque;
+    fn delivery(&self, result: &DeliveryResult<'_>, place: Self::DeliveryOpaque) {
+        let Place { batch, index, first } = *place;
+        let message = match result {
+            Ok(message) | Err((_, message)) => message,
+        };
+        let accepted = result.is_ok() && message.offset() >= 0;
+        if first || !accepted {
+            self.leaders.reported(message.topic(), message.partition(), first, accepted);
+            self.moved.notify_waiters();
+        }
         match result {
             Ok(message) => {
-                batch.delivered(index, message.offset(), message.timestamp().to_millis().unwrap_or_default());
+                let timestamp = message.timestamp().to_millis().unwrap_or_default();
+                batch.delivered(index as usize, message.offset(), timestamp);
             }
-            Err((error, _)) => batch.failed(index, error.rdkafka_error_code().unwrap_or(Code::Fail)),
+            Err((error, _)) => batch.failed(index as usize, error.rdkafka_error_code().unwrap_or(Code::Fail)),
         }
     }
 }
@@ -173,6 +107,7 @@ pub(super) struct Producer {
     room: Arc<Semaphore>,
     units: u32,
     moved: Arc<Notify>,
+    gate: Arc<Gate<Pending>>,
 }
 
 impl fmt::Debug for Producer {
@@ -188,12 +123,13 @@ impl Drop for Producer {
     }
 }
 
-fn create(config: &KafkaConfig, batch_bytes: usize) -> Result<Arc<Client>> {
+fn create(config: &KafkaConfig, batch_bytes: usize, moved: &Arc<Notify>) -> Result<Arc<Client>> {
     let mut settings = producer_config(config);
     if batch_bytes < BATCH_BYTES {
         settings.set("batch.size", batch_bytes.to_string());
     }
-    let client = settings.create_with_context(Reports);
+    let reports = Reports { leaders: Leaders::default(), moved: moved.clone() };
+    let client = settings.create_with_context(reports);
     client.map(Arc::new).map_err(|e| error::of(&e, "kafka.open", "the producer"))
 }
 
@@ -205,6 +141,62 @@ fn batch_bytes(shape: Shape) -> usize {
     }
 }
 
+/// An append that waits for its turn.
+struct Pending {
+    request: AppendRequest,
+    shape: Shape,
+    batch: Arc<Batch>,
+    /// What its batch begins with.
+    start: Mutex<Option<(oneshot::Sender<Told>, OwnedSemaphorePermit)>>,
+}
+
+/// How far an append was handed over.
+#[derive(Debug, Default)]
+struct Progress {
+    next: usize,
+    /// Those from `next` on that went first to leaders that were not known.
+    ahead: BTreeSet<usize>,
+}
+
+impl Pending {
+    fn refuse_rest(&self, progress: &Progress, error: impl Fn() -> PortError) {
+        let rest = (progress.next..self.batch.len()).filter(|index| !progress.ahead.contains(index));
+        rest.for_each(|index| self.batch.refused(index, error()));
+    }
+
+    /// Hands over one record.
+    fn send(&self, client: &Arc<Client>, index: usize, first: bool) -> Result<(), Stopped> {
+        let (partition, record) = &self.request.records[index];
+        let place = Box::new(Place { batch: self.batch.clone(), index: index as u32, first });
+        match client.send(to_kafka(self.request.topic.as_str(), *partition, record, place)) {
+            Ok(()) => Ok(()),
+            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => Err(Stopped::Full),
+            Err((KafkaError::MessageProduction(Code::UnknownPartition), _)) => {
+                Err(Stopped::Stale(client.clone()))
+            }
+            Err((KafkaError::MessageProduction(Code::Fatal), _)) => Err(Stopped::Fatal(client.clone())),
+            Err((e, _)) => Err(Stopped::Refused(error::of(&e, OPERATION, "the record was not taken"))),
+        }
+    }
+
+    fn unfit(&self, index: usize) -> Option<PortError> {
+        let (partition, record) = &self.request.records[index];
+        unfit(self.request.topic.as_str(), *partition, record, self.shape)
+    }
+}
+
+/// What became of an append's turn.
+enum Turn {
+    /// Every record has its outcome.
+    Settled,
+    /// The deadline passed after some were handed over.
+    Late,
+    /// The deadline passed before any was.
+    TakenBack,
+    /// Handing over goes on from `next`.
+    Unfinished { next: usize, told: oneshot::Receiver<Told> },
+}
+
 /// Why handing over stopped.
 enum Stopped {
     /// All were handed over or refused.
@@ -214,21 +206,27 @@ enum Stopped {
     /// The queue is full.
     Full,
     /// The client has not heard yet of a partition that is there.
-    Stale,
+    Stale(Arc<Client>),
+    /// A leader is not known: records go to it one at a time.
+    Unknown(Arc<Client>),
     /// The client is broken for good.
-    Fatal,
+    Fatal(Arc<Client>),
+    /// The record at hand.
+    Refused(PortError),
 }
 
 impl Producer {
     pub(super) fn new(config: Arc<KafkaConfig>, metadata: Arc<Metadata>) -> Result<Self> {
         let units = (config.producer_buffer_bytes / UNIT).clamp(1, u32::MAX as usize >> 1) as u32;
+        let moved = Arc::default();
         Ok(Self {
-            clients: RwLock::new([(BATCH_BYTES, create(&config, BATCH_BYTES)?)].into()),
+            clients: RwLock::new([(BATCH_BYTES, create(&config, BATCH_BYTES, &moved)?)].into()),
             config,
             metadata,
             room: Arc::new(Semaphore::new(units as usize)),
             units,
-            moved: Arc::default(),
+            moved,
+            gate: Gate::new(),
         })
     }
 
@@ -256,10 +254,58 @@ impl Producer {
         let Ok(Ok(room)) = timeout_at(deadline, self.room.clone().acquire_many_owned(units)).await else {
             return all(&throttled());
         };
-        let (tell, told) = oneshot::channel();
-        let batch = Batch::new(count, Done { tell, room, moved: self.moved.clone() });
-        let refused = self.hand_over(&request, shape, &batch, deadline).await;
-        self.wait(batch, refused, told, deadline).await
+        let batch = Batch::new(count);
+        let (tell, mut told) = oneshot::channel();
+        let start = Mutex::new(Some((tell, room)));
+        let ticket = self.gate.enter(Pending { request, shape, batch: batch.clone(), start }, count);
+        let late = match self.turn(&ticket, &mut told, deadline).await {
+            Turn::Settled => None,
+            Turn::Late => Some(told),
+            Turn::TakenBack => return all(&throttled()),
+            Turn::Unfinished { next, mut told } => {
+                self.go_on(ticket.value(), next, deadline).await;
+                timeout_at(deadline, &mut told).await.is_err().then_some(told)
+            }
+        };
+        result(batch, late)
+    }
+
+    /// Until the append is settled, led by whoever's turn it is.
+    async fn turn(
+        &self,
+        ticket: &Ticket<Pending>,
+        told: &mut oneshot::Receiver<Told>,
+        deadline: Instant,
+    ) -> Turn {
+        let of = |told| match told {
+            Ok(Told::Unfinished { next, told }) => Turn::Unfinished { next, told },
+            Ok(Told::Settled) | Err(_) => Turn::Settled,
+        };
+        let mut due = false;
+        loop {
+            // Also for others alone: who was woken has taken their turn.
+            while let Some((group, token)) = self.gate.lead(due) {
+                group.iter().for_each(|pending| self.hand_over(pending, &token));
+                if !ticket.waits() {
+                    break;
+                }
+            }
+            if !ticket.waits() {
+                return timeout_at(deadline, told).await.map_or(Turn::Late, of);
+            }
+            let patience = deadline.min(Instant::now() + HOLD_MAX);
+            tokio::select! {
+                biased;
+                told = &mut *told => return of(told),
+                () = self.gate.room() => {}
+                () = sleep_until(patience) => {
+                    if patience == deadline && ticket.take_back() {
+                        return Turn::TakenBack;
+                    }
+                    due = ticket.waits();
+                }
+            }
+        }
     }
 
     /// What the topic looks like, asked anew where the request names a partition that is not known.
@@ -280,107 +326,108 @@ impl Producer {
         if let Some(client) = clients.get(&batch_bytes) {
             return Ok(client.clone());
         }
-        let client = create(&self.config, batch_bytes)?;
+        let client = create(&self.config, batch_bytes, &self.moved)?;
         clients.insert(batch_bytes, client.clone());
         Ok(client)
     }
 
-    /// Hands the records to librdkafka. Gives the outcomes of those that it did not take, by index in order.
-    async fn hand_over(
-        &self,
-        request: &AppendRequest,
-        shape: Shape,
-        batch: &Arc<Batch>,
-        deadline: Instant,
-    ) -> Vec<(usize, PortError)> {
-        let mut refused = Vec::new();
-        let mut next = 0;
-        let mut stale = 0;
+    /// Hands over what librdkafka takes at once; the rest is the owner's.
+    fn hand_over(&self, pending: &Pending, group: &Group) {
+        let Some((tell, room)) = pending.start.lock().take() else { return };
+        let moved = self.moved.clone();
+        pending.batch.begin(Done { tell, room, moved, group: group.clone() });
+        let mut progress = Progress::default();
+        if let Stopped::AtEnd = self.hand_over_some(pending, &mut progress) {
+            pending.batch.handed_over();
+            return;
+        }
+        let (tell, told) = oneshot::channel();
+        if let Some(owner) = pending.batch.tell_instead(tell) {
+            // Where the owner has gone, the rest goes with the batch.
+            let _ = owner.send(Told::Unfinished { next: progress.next, told });
+        }
+    }
+
+    /// Hands over from `next` on, however long it takes.
+    async fn go_on(&self, pending: &Pending, next: usize, deadline: Instant) {
+        let mut progress = Progress { next, ..Progress::default() };
+        let mut asked = 0;
         loop {
-            let client = match self.client(batch_bytes(shape)) {
-                Ok(client) => client,
-                Err(error) => {
-                    refused.extend((next..request.records.len()).map(|index| (index, error.duplicate())));
-                    break;
-                }
-            };
             let moved = self.moved.notified();
-            match hand_over_some(&client, request, shape, batch, &mut next, &mut refused) {
+            let mut stopped = self.hand_over_some(pending, &mut progress);
+            if let Stopped::Unknown(client) = &stopped {
+                stopped = introduce(pending, &mut progress, client);
+            }
+            match stopped {
                 Stopped::AtEnd => break,
                 Stopped::ToYield => tokio::task::yield_now().await,
-                Stopped::Full => {
-                    // Something is on its way, as the queue is full: wait for a part of it.
+                Stopped::Full | Stopped::Unknown(_) => {
+                    // Something is on its way, as the queue is full or a leader was asked: wait for that.
                     let patience = deadline.min(Instant::now() + Duration::from_millis(50));
                     let _ = timeout_at(patience, moved).await;
                     if Instant::now() >= deadline {
-                        refused.extend((next..request.records.len()).map(|index| (index, throttled())));
+                        let full = matches!(stopped, Stopped::Full);
+                        pending.refuse_rest(&progress, if full { throttled } else { unanswered });
                         break;
                     }
                 }
-                Stopped::Stale => {
-                    let topic = request.topic.clone();
+                Stopped::Stale(client) => {
+                    let topic = pending.request.topic.clone();
                     let timeout = self.config.request_timeout;
                     let asking = tokio::task::spawn_blocking(move || {
                         client.client().fetch_metadata(Some(topic.as_str()), timeout).is_ok()
                     });
-                    stale += 1;
-                    let asked = timeout_at(deadline, asking).await;
-                    if stale > STALE_MAX || !matches!(asked, Ok(Ok(true))) {
+                    asked += 1;
+                    let answer = timeout_at(deadline, asking).await;
+                    if asked > STALE_MAX || !matches!(answer, Ok(Ok(true))) {
                         let what = "the client does not know the partition yet; try again";
                         let unknown = || PortError::new(ErrorKind::Unavailable, OPERATION, what);
-                        refused.extend((next..request.records.len()).map(|index| (index, unknown())));
+                        pending.refuse_rest(&progress, unknown);
                         break;
                     }
                 }
-                Stopped::Fatal => {
-                    self.replace(batch_bytes(shape), &client);
-                    let gone = || {
-                        PortError::new(
-                            ErrorKind::Unavailable,
-                            OPERATION,
-                            "the producer broke and was made anew; try again",
-                        )
-                    };
-                    refused.extend((next..request.records.len()).map(|index| (index, gone())));
+                Stopped::Fatal(client) => {
+                    self.replace(batch_bytes(pending.shape), &client);
+                    let what = "the producer broke and was made anew; try again";
+                    pending
+                        .refuse_rest(&progress, || PortError::new(ErrorKind::Unavailable, OPERATION, what));
+                    break;
+                }
+                Stopped::Refused(error) => {
+                    pending.refuse_rest(&progress, || error.duplicate());
                     break;
                 }
             }
         }
-        // Those that were refused are settled, and so is the handing over.
-        batch.settled(refused.len() + 1);
-        refused
+        pending.batch.handed_over();
     }
 
-    async fn wait(
-        &self,
-        batch: Arc<Batch>,
-        refused: Vec<(usize, PortError)>,
-        mut told: oneshot::Receiver<()>,
-        deadline: Instant,
-    ) -> AppendResult {
-        let _ = timeout_at(deadline, &mut told).await;
-        let mut refused = refused.into_iter().peekable();
-        let mut open = Vec::new();
-        let outcomes = (0..batch.slots.len())
-            .map(|index| {
-                if let Some((_, error)) = refused.next_if(|(at, _)| *at == index) {
-                    return Err(error);
+    fn hand_over_some(&self, pending: &Pending, progress: &mut Progress) -> Stopped {
+        let Pending { request, shape, batch, .. } = pending;
+        let client = match self.client(batch_bytes(*shape)) {
+            Ok(client) => client,
+            Err(error) => return Stopped::Refused(error),
+        };
+        let leaders = client.context().leaders.of(request.topic.as_str(), shape.partitions);
+        let until = (progress.next + YIELD_AFTER).min(batch.len());
+        while progress.next < until {
+            let index = progress.next;
+            if !progress.ahead.remove(&index) {
+                if let Some(error) = pending.unfit(index) {
+                    batch.refused(index, error);
+                } else if leaders[request.records[index].0 as usize].is_known() {
+                    match pending.send(&client, index, false) {
+                        Ok(()) => {}
+                        Err(Stopped::Refused(error)) => batch.refused(index, error),
+                        Err(stopped) => return stopped,
+                    }
+                } else {
+                    return Stopped::Unknown(client);
                 }
-                batch.outcome(index).unwrap_or_else(|| {
-                    open.push(index);
-                    let what = "the log did not confirm the record in time";
-                    Err(PortError::new(ErrorKind::Timeout, OPERATION, what).effect_unknown())
-                })
-            })
-            .collect();
-        let late = (!open.is_empty()).then(|| -> LateReports {
-            Box::pin(async move {
-                // Told when the last one is reported; dropped when the process ends first.
-                let _ = told.await;
-                open.into_iter().filter_map(|index| Some((index, batch.outcome(index)?))).collect()
-            })
-        });
-        AppendResult { outcomes, late }
+            }
+            progress.next += 1;
+        }
+        if progress.next < batch.len() { Stopped::ToYield } else { Stopped::AtEnd }
     }
 
     /// Puts a new client in the place of a broken one. The old one is purged where it is dropped, which
@@ -390,7 +437,7 @@ impl Producer {
         if !clients.get(&batch_bytes).is_some_and(|client| Arc::ptr_eq(client, broken)) {
             return;
         }
-        match create(&self.config, batch_bytes) {
+        match create(&self.config, batch_bytes, &self.moved) {
             Ok(new) => {
                 tracing::error!(reason = ?broken.client().fatal_error(), "the kafka producer broke and was made anew");
                 let old = clients.insert(batch_bytes, new);
@@ -424,53 +471,85 @@ fn throttled() -> PortError {
     )
 }
 
-fn hand_over_some(
-    client: &Client,
-    request: &AppendRequest,
-    shape: Shape,
-    batch: &Arc<Batch>,
-    next: &mut usize,
-    refused: &mut Vec<(usize, PortError)>,
-) -> Stopped {
-    let topic = request.topic.as_str();
-    let until = (*next + YIELD_AFTER).min(request.records.len());
-    while *next < until {
-        let index = *next;
-        let (partition, record) = &request.records[index];
-        if *partition >= shape.partitions {
-            let what = format!("topic `{topic}` has no partition {partition}");
-            refused.push((index, PortError::new(ErrorKind::NotFound, OPERATION, what)));
-            *next += 1;
+fn unanswered() -> PortError {
+    let what = "the partition's leader did not confirm the first record in time; this one was not sent";
+    PortError::new(ErrorKind::Timeout, OPERATION, what)
+}
+
+/// Sends a first record to each leader that is not known and has none on its way.
+fn introduce(pending: &Pending, progress: &mut Progress, client: &Arc<Client>) -> Stopped {
+    let Pending { request, shape, batch, .. } = pending;
+    let leaders = client.context().leaders.of(request.topic.as_str(), shape.partitions);
+    let mut met = BTreeSet::new();
+    for index in progress.next..batch.len() {
+        let partition = request.records[index].0;
+        if progress.ahead.contains(&index) || pending.unfit(index).is_some() || !met.insert(partition) {
             continue;
         }
-        // Said here, as a broker would refuse the whole batch that it is in.
-        if record.size() + BATCH_OVERHEAD > shape.batch_bytes_max {
-            let (size, most) = (record.size(), shape.batch_bytes_max);
-            let what =
-                format!("the record takes {size} bytes; topic `{topic}` takes {most} (`max.message.bytes`)");
-            refused.push((index, PortError::new(ErrorKind::TooLarge, OPERATION, what)));
-            *next += 1;
+        let leader = &leaders[partition as usize];
+        if leader.is_known() || !leader.ask() {
             continue;
         }
-        let opaque = Box::new((batch.clone(), index as u32));
-        match client.send(to_kafka(topic, *partition, record, opaque)) {
-            Ok(()) => {}
-            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => return Stopped::Full,
-            Err((KafkaError::MessageProduction(Code::UnknownPartition), _)) => return Stopped::Stale,
-            Err((KafkaError::MessageProduction(Code::Fatal), _)) => return Stopped::Fatal,
-            Err((e, _)) => refused.push((index, error::of(&e, OPERATION, "the record was not taken"))),
+        match pending.send(client, index, true) {
+            Ok(()) => _ = progress.ahead.insert(index),
+            Err(stopped) => {
+                leader.answered(false);
+                match stopped {
+                    Stopped::Refused(error) => {
+                        batch.refused(index, error);
+                        progress.ahead.insert(index);
+                    }
+                    stopped => return stopped,
+                }
+            }
         }
-        *next += 1;
     }
-    if *next < request.records.len() { Stopped::ToYield } else { Stopped::AtEnd }
+    Stopped::Unknown(client.clone())
+}
+
+/// Why a topic does not take a record.
+fn unfit(topic: &str, partition: PartitionId, record: &Record, shape: Shape) -> Option<PortError> {
+    if partition >= shape.partitions {
+        let what = format!("topic `{topic}` has no partition {partition}");
+        return Some(PortError::new(ErrorKind::NotFound, OPERATION, what));
+    }
+    // Said here, as a broker would refuse the whole batch that it is in.
+    let (size, most) = (record.size(), shape.batch_bytes_max);
+    (size + BATCH_OVERHEAD > most).then(|| {
+        let what =
+            format!("the record takes {size} bytes; topic `{topic}` takes {most} (`max.message.bytes`)");
+        PortError::new(ErrorKind::TooLarge, OPERATION, what)
+    })
+}
+
+/// What is known of the batch now, and what `late` tells of.
+fn result(batch: Arc<Batch>, late: Option<oneshot::Receiver<Told>>) -> AppendResult {
+    let mut open = Vec::new();
+    let outcomes = (0..batch.len())
+        .map(|index| {
+            batch.outcome(index).unwrap_or_else(|| {
+                open.push(index);
+                let what = "the log did not confirm the record in time";
+                Err(PortError::new(ErrorKind::Timeout, OPERATION, what).effect_unknown())
+            })
+        })
+        .collect();
+    let late = late.filter(|_| !open.is_empty()).map(|told| -> LateReports {
+        Box::pin(async move {
+            // Told when the last one is reported; dropped when the process ends first.
+            let _ = told.await;
+            open.into_iter().filter_map(|index| Some((index, batch.outcome(index)?))).collect()
+        })
+    });
+    AppendResult { outcomes, late }
 }
 
 fn to_kafka<'a>(
     topic: &'a str,
     partition: PartitionId,
     record: &'a Record,
-    place: Place,
-) -> BaseRecord<'a, [u8], [u8], Place> {
+    place: Box<Place>,
+) -> BaseRecord<'a, [u8], [u8], Box<Place>> {
     let mut to = BaseRecord::with_opaque_to(topic, place).partition(partition as i32);
     // librdkafka takes 0 for now, so that the very first millisecond cannot be kept.
     to = to.timestamp(record.timestamp.0.max(1));

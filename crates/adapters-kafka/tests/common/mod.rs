@@ -37,6 +37,12 @@ pub(crate) async fn abort_a_transaction(partition: TopicPartition) {
             .create()
             .expect("a producer");
         let patience = Duration::from_secs(30);
+        let end = || {
+            let number = partition.partition as i32;
+            let marks = producer.client().fetch_watermarks(partition.topic.as_str(), number, patience);
+            marks.expect("the end of the partition").1
+        };
+        let before = end();
         producer.init_transactions(patience).expect("transactions begin");
         producer.begin_transaction().expect("a transaction begins");
         for _ in 0..3 {
@@ -46,6 +52,12 @@ pub(crate) async fn abort_a_transaction(partition: TopicPartition) {
         }
         producer.flush(patience).expect("it is written");
         producer.abort_transaction(patience).expect("it is aborted");
+        // The coordinator answers before it has the marker written.
+        let written = (0..1000).any(|_| {
+            producer.poll(Duration::from_millis(10));
+            end() >= before + 4
+        });
+        assert!(written, "the marker is written");
     };
     tokio::task::spawn_blocking(abort).await.expect("a transaction is aborted");
 }
