@@ -182,7 +182,7 @@ pub(crate) fn base64_bytes(field: &str, raw: &str) -> Result<Vec<u8>> {
 pub(crate) fn depth_within(raw: &str, most: usize) -> bool {
     let bytes = raw.as_bytes();
     // All brackets together are no more: nearly every value, and quickly seen.
-    if bytes.iter().filter(|&&byte| byte == b'[' || byte == b'{').count() <= most {
+    if memchr::memchr2_iter(b'[', b'{', bytes).nth(most).is_none() {
         return true;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
