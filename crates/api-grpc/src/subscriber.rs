@@ -58,7 +58,7 @@ impl subscriber_server::Subscriber for Subscriber {
             let by = by.and_then(|by| convert::duration(&field, by)).map_err(|e| status(&e))?;
             extensions.push((extend.ack_id, by));
         }
-        let request = AckRequest { ack, extend: extensions, release };
+        let request = AckRequest { ack, extend: extensions, release, ..AckRequest::default() };
         let answered =
             self.services.subscriptions.acknowledge(&subscription, request).await.map_err(|e| status(&e))?;
         let result = |(ack_id, status): (String, domain::delivery::Status)| AcknowledgeResult {

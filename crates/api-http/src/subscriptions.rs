@@ -15,8 +15,8 @@ use domain::{
     delivery::Status,
     event::time_text,
     subscriptions::{
-        AckRequest, DeliveryMode, NewSubscription, Payload, Pulled, StartSpec, SubscriptionView,
-        parse_duration, show_duration,
+        AckRequest, NewSubscription, Payload, Pulled, StartSpec, SubscriptionView, parse_duration,
+        show_duration,
     },
 };
 use http::{HeaderValue, StatusCode, header};
@@ -135,7 +135,7 @@ fn show(view: &SubscriptionView) -> Value {
     json!({
         "name": definition.name.as_str(),
         "topics": topics,
-        "delivery": {"mode": match definition.mode { DeliveryMode::Pull => "pull" }},
+        "delivery": {"mode": definition.mode.as_str()},
         "ordering": definition.ordering.as_str(),
         "maxInFlight": definition.max_in_flight,
         "ackTimeout": show_duration(definition.ack_timeout).to_string(),
@@ -237,8 +237,11 @@ where
 
 fn read_ack(body: &str) -> Result<AckRequest> {
     let mut object = Object::body(body, &["ack", "retry", "reject", "extend", "release"])?;
-    let mut request =
-        AckRequest { ack: object.strings("ack")?, extend: Vec::new(), release: object.strings("release")? };
+    let mut request = AckRequest {
+        ack: object.strings("ack")?,
+        release: object.strings("release")?,
+        ..AckRequest::default()
+    };
     for (field, raw) in object.array("extend")? {
         let mut item = Object::at(&field, raw, &["ackId", "by"])?;
         let missing = |item: &Object<'_>, name: &str| Error::invalid(item.field(name), "is missing");

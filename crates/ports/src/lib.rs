@@ -9,33 +9,44 @@
 
 mod clock;
 mod error;
+mod event_handler;
 mod event_log;
 mod group_membership;
+mod idempotency_store;
 mod job_store;
 mod offset_store;
 mod record;
 mod topic;
 mod topic_admin;
+mod webhooks;
 
 pub use clock::{Clock, Monotonic};
 pub use error::{BoxError, Effect, ErrorKind, PortError, Result, Retry};
+pub use event_handler::{EventHandler, Failure, HandlerDelivery, Outcome};
 pub use event_log::{
     AppendRequest, AppendResult, Appended, Capabilities, EventLog, Fetched, LateReports, LogReader, Position,
     ReadLimits,
 };
 pub use group_membership::{GroupMembership, Handover, Membership, MembershipEvent};
+pub use idempotency_store::{
+    Claim, ClaimKey, ClaimRequest, Ground, IdempotencyStore, Settled, Settlement, Token,
+};
 pub use job_store::{Expected, JobKind, JobStore, Stored};
 pub use offset_store::{Committed, OffsetCommit, OffsetStore};
 pub use record::{Header, Headers, Record, StoredRecord, Timestamp};
 pub use topic::{Generation, GroupId, NameError, Offset, PartitionId, TopicName, TopicPartition};
 pub use topic_admin::{ClusterInfo, PartitionInfo, TopicAdmin, TopicInfo, TopicSpec, TopicSummary};
+pub use webhooks::{WebhookRequest, WebhookResponse, Webhooks};
 
 #[cfg(feature = "mock")]
 pub use {
     clock::MockClock,
+    event_handler::MockEventHandler,
     event_log::{MockEventLog, MockLogReader},
     group_membership::{MockGroupMembership, MockMembership},
+    idempotency_store::MockIdempotencyStore,
     job_store::MockJobStore,
     offset_store::MockOffsetStore,
     topic_admin::MockTopicAdmin,
+    webhooks::MockWebhooks,
 };

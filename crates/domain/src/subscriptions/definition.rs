@@ -1,5 +1,6 @@
 //! What a subscription is: its definition as a client says it, as it is kept, and as it is shown.
 
+use super::policy::{DeadLetterPolicy, DedupPolicy, PushTarget, RetryPolicy};
 use crate::{
     delivery::Ordering,
     error::{Error, Result, invalid_name},
@@ -102,11 +103,27 @@ pub enum StartSpec {
 }
 
 /// How events come to their handler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryMode {
     /// Clients ask for them.
     Pull,
+    /// Clients are sent them over a stream that they open. What is said here for [`Self::Pull`] holds
+    /// too: clients may do either.
+    Stream,
+    /// They are sent to an address.
+    Push(PushTarget),
+}
+
+impl DeliveryMode {
+    /// The mode as it stands on the wire.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Stream => "stream",
+            Self::Push(_) => "push",
+        }
+    }
 }
 
 /// How a delivery shows its event.
@@ -120,7 +137,7 @@ pub enum Payload {
 }
 
 /// A subscription as it is kept: every field decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// Its name, which is its consumer group.
     #[serde(with = "as_text")]
@@ -140,6 +157,22 @@ pub struct Definition {
     pub ack_timeout: Duration,
     /// How a delivery shows its event.
     pub payload: Payload,
+    /// A CEL expression over an event's attributes and data; what does not match is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// How a delivery that failed comes again.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// What becomes of what cannot be handled; `None` only in definitions that were kept before there were
+    /// dead letters, and is then as if it were left out.
+    #[serde(default)]
+    pub dead_letter: Option<DeadLetterPolicy>,
+    /// Whether and how an event is kept from being handled twice.
+    #[serde(default)]
+    pub dedup: DedupPolicy,
+    /// Whether an operator, or the service itself, has paused it, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// Where it begins, as it was said.
     pub start: StartSpec,
     /// What `start` meant when the subscription was made: where each partition begins that has no
@@ -149,6 +182,17 @@ pub struct Definition {
     /// When it was made, in epoch milliseconds.
     #[serde(rename = "createdAt")]
     pub created_at_ms: i64,
+}
+
+/// Why a subscription is paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// A stable code: `operator`, `dead-letter-storm`, `handler-gone`.
+    pub code: String,
+    /// Since when, in epoch milliseconds.
+    pub since_ms: i64,
+    /// A sentence for a person.
+    pub detail: String,
 }
 
 impl Definition {
@@ -232,6 +276,11 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
         max_in_flight,
         ack_timeout,
         payload,
+        filter: None,
+        retry: RetryPolicy::default(),
+        dead_letter: None,
+        dedup: DedupPolicy::default(),
+        paused: None,
         start: new.start.clone().unwrap_or_default(),
         places: BTreeMap::new(),
         created_at_ms: now.0,
@@ -337,6 +386,24 @@ mod as_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<GroupId, D::Error> {
         GroupId::new(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+pub(super) mod as_topic {
+    use ports::TopicName;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(in crate::subscriptions) fn serialize<S: Serializer>(
+        name: &TopicName,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name.as_str())
+    }
+
+    pub(in crate::subscriptions) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<TopicName, D::Error> {
+        TopicName::new(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 

@@ -12,10 +12,11 @@
 
 mod definition;
 mod engine;
+pub mod policy;
 mod store;
 
 pub use definition::{
-    Cause, Definition, DeliveryMode, NewSubscription, Payload, StartSpec, State, SubscriptionView,
+    Cause, Definition, DeliveryMode, NewSubscription, Paused, Payload, StartSpec, State, SubscriptionView,
     parse_duration, show_duration,
 };
 
@@ -128,10 +129,34 @@ pub struct PulledDelivery {
 pub struct AckRequest {
     /// Done.
     pub ack: Vec<String>,
+    /// To come again.
+    pub retry: Vec<RetryItem>,
+    /// Never to come again: they go to the dead letters.
+    pub reject: Vec<RejectItem>,
     /// Given more time, from now.
     pub extend: Vec<(String, Duration)>,
     /// Given back untouched; no attempt is counted.
     pub release: Vec<String>,
+}
+
+/// One delivery that is to come again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetryItem {
+    /// Which.
+    pub ack_id: String,
+    /// Not before; `None` leaves it to the subscription.
+    pub after: Option<Duration>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// One delivery that is never to come again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RejectItem {
+    /// Which.
+    pub ack_id: String,
+    /// Why.
+    pub reason: Option<String>,
 }
 
 #[derive(Debug)]
