@@ -223,7 +223,7 @@ async fn an_event_that_was_published_twice_is_handled_once(log: Log) {
     it.nothing_comes().await;
 }
 
-/// Hermes: NotConsumeWhenSuspended.
+/// Hermes: `NotConsumeWhenSuspended`.
 async fn a_paused_subscription_delivers_nothing_until_it_is_resumed(log: Log) {
     let it = fixture(&log, &json!({})).await;
     it.publish(&[json!({"key": "a", "data": 1})]).await;
@@ -269,7 +269,7 @@ async fn three_kills_with_everything_out_make_no_dead_letters(log: Log) {
     assert_eq!(dead.status, 404, "nothing became a dead letter");
 }
 
-/// Watermill: PublishSubscribeInOrder, with handlers that fail one in ten and a kill in the middle.
+/// Watermill: `PublishSubscribeInOrder`, with handlers that fail one in ten and a kill in the middle.
 async fn each_key_keeps_its_order_over_many_clients_that_fail_one_in_ten(log: Log) {
     let retry = json!({"maxRetries": -1, "initialDelay": "50ms", "maxDelay": "200ms"});
     let mut it = fixture(&log, &json!({"ackTimeout": "5s", "retry": retry})).await;
