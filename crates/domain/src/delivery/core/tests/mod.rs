@@ -116,7 +116,7 @@ fn the_committable_offset_never_passes_an_undecided_event() {
         assert_eq!(core.decide(at(0), out[nth].lease, Decision::Ack), Some(Status::Ok));
         assert_eq!(core.committable(), 0);
     }
-    assert_eq!(core.done_beyond().ranges().collect::<Vec<_>>(), [1..5]);
+    assert_eq!(core.done_beyond().ranges().next(), Some(1..5));
     core.decide(at(0), out[0].lease, Decision::Ack);
     assert_eq!((core.committable(), core.in_flight()), (5, 0));
 }
