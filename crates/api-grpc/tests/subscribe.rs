@@ -125,6 +125,7 @@ fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(|delivery| number(delivery.event.as_ref().unwrap())).collect()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as a message has it")]
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
