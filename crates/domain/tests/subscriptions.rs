@@ -10,7 +10,7 @@ use domain::{
     ErrorCode, Limits,
     delivery::Status,
     subscriptions::{
-        AckRequest, DeliveryConfig, NewSubscription, Pulled, PulledDelivery, StartSpec, State,
+        AckRequest, DeliveryConfig, NewSubscription, Pulled, PulledDelivery, RejectItem, StartSpec, State,
         SubscriptionPorts, Subscriptions,
     },
     topics::{TopicDefaults, Topics},
@@ -64,6 +64,7 @@ struct World {
     memory: Memory,
     clock: Arc<dyn Clock>,
     topic: TopicName,
+    auto_create: bool,
 }
 
 /// What a process is: it can be stopped, or killed.
@@ -80,7 +81,7 @@ impl World {
     async fn new(partitions: u32) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
         let memory = Memory::new(clock.clone());
-        let world = Self { memory, clock, topic: TopicName::new("orders").unwrap() };
+        let world = Self { memory, clock, topic: TopicName::new("orders").unwrap(), auto_create: false };
         world.create_topic(partitions).await;
         world
     }
@@ -102,7 +103,8 @@ impl World {
     async fn process_on(&self, log: Arc<dyn EventLog>) -> Process {
         let limits = Arc::new(Limits::default());
         let offsets = Arc::new(Mortal { inner: self.memory.offsets(), dead: AtomicBool::new(false) });
-        let defaults = TopicDefaults { auto_create: false, partitions: 1, replication_factor: None };
+        let auto_create = self.auto_create;
+        let defaults = TopicDefaults { auto_create, partitions: 1, replication_factor: None };
         let topics =
             Topics::new(self.memory.admin(), log.clone(), self.clock.clone(), limits.clone(), defaults);
         let ports = SubscriptionPorts {
@@ -645,4 +647,61 @@ async fn nothing_is_lost_and_nothing_comes_after_it_was_committed_under_random_f
         process.stop().await;
         world.process().await.nothing_comes().await;
     }
+}
+
+fn rejection(deliveries: &[PulledDelivery]) -> AckRequest {
+    let item = |id: String| RejectItem { ack_id: id, reason: None };
+    AckRequest { reject: ids(deliveries).into_iter().map(item).collect(), ..AckRequest::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_dead_letters_off_a_rejection_is_answered_and_the_event_is_let_go() {
+    for dedup in [false, true] {
+        let world = World::new(1).await;
+        world.publish(0..2, 1).await;
+        let process = world.process().await;
+        process
+            .create(|new| {
+                new.dead_letter.enabled = Some(false);
+                new.dedup.enabled = Some(dedup);
+            })
+            .await;
+        let out = process.pull_all(2).await;
+        let mut request = rejection(&out[..1]);
+        request.ack = ids(&out[1..]);
+        assert_eq!(process.decide(request).await, [Status::Ok, Status::Ok]);
+        process.nothing_comes().await;
+        let dead = TopicName::new("mail.dlq").unwrap();
+        assert_eq!(world.memory.admin().describe(&dead).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_topic_keeps_for_ever_also_where_topics_are_made_by_themselves() {
+    let mut world = World::new(2).await;
+    world.auto_create = true;
+    world.publish(0..1, 2).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let out = process.pull_all(1).await;
+    assert_eq!(process.decide(rejection(&out)).await, [Status::Ok]);
+    let dead = world.memory.admin().describe(&TopicName::new("mail.dlq").unwrap()).await.unwrap().unwrap();
+    assert_eq!((dead.config["retention.ms"].as_str(), dead.partitions.len()), ("-1", 2));
+    let source = world.memory.admin().describe(&world.topic).await.unwrap().unwrap();
+    let bytes = |config: &BTreeMap<String, String>| config["max.message.bytes"].parse::<usize>().unwrap();
+    assert!(bytes(&dead.config) > bytes(&source.config), "it takes what its source takes, and the headers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_waits_is_answered_when_the_subscription_stops() {
+    let world = World::new(1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let waiting = process.pull(1);
+    let stopping = async {
+        tokio::task::yield_now().await;
+        process.subscriptions.shutdown(process.clock.monotonic()).await;
+    };
+    let (came, ()) = tokio::join!(waiting, stopping);
+    assert!(came.is_empty());
 }
