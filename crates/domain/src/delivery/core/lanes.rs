@@ -10,6 +10,9 @@ use std::collections::{HashMap, VecDeque};
 /// No event.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// So many lanes that are gone may stand in the queue, however few others do.
+const STALE_MAX: usize = 64;
+
 /// A lane.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -40,10 +43,13 @@ pub(super) struct Lane {
 pub(super) struct Lanes {
     all: Slab<Lane>,
     by_key: HashMap<u64, u32>,
-    /// Lanes that may have something to give, in their turn. One that is gone stays until it is met.
+    /// Lanes that may have something to give, in their turn. One that is gone stays until it is met, or there
+    /// are more of these than of others.
     ready: VecDeque<(u32, u64)>,
     /// Lanes that are passed over while nothing new is taken in.
     parked: Vec<(u32, u64)>,
+    /// How many of both are gone.
+    stale: usize,
     births: u64,
 }
 
@@ -84,8 +90,19 @@ impl Lanes {
 
     /// Forgets a lane without events.
     pub(super) fn forget(&mut self, id: u32) {
-        if let Some(key) = self.all.remove(id as usize).key {
+        let lane = self.all.remove(id as usize);
+        if let Some(key) = lane.key {
             self.by_key.remove(&key);
+        }
+        self.stale += usize::from(lane.queued);
+        // Each time there are fewer by half: what it costs is paid by those that went.
+        if self.stale > STALE_MAX && 2 * self.stale > self.ready.len() + self.parked.len() {
+            let all = &self.all;
+            let is_there =
+                |(id, born): &(u32, u64)| all.get(*id as usize).is_some_and(|lane| lane.born == *born);
+            self.ready.retain(is_there);
+            self.parked.retain(is_there);
+            self.stale = 0;
         }
     }
 
@@ -107,6 +124,7 @@ impl Lanes {
                 lane.queued = false;
                 return Some(id);
             }
+            self.stale -= 1;
         }
         None
     }
@@ -135,5 +153,6 @@ impl Lanes {
     pub(super) fn clear_queue(&mut self) {
         self.ready.clear();
         self.parked.clear();
+        self.stale = 0;
     }
 }
