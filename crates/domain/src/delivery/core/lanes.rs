@@ -32,9 +32,10 @@ pub(super) struct Lane {
     /// How many of the run were delivered, and what the run is called.
     pub(super) turn: u32,
     pub(super) run: u64,
-    /// Whether it stands in the queue.
+    /// Whether it stands in the queue, or aside.
     queued: bool,
-    /// Tells it from a lane that had its place before.
+    parked: bool,
+    /// Tells it from a lane that had its place before, and from itself at another place in the queue.
     born: u64,
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Lanes {
     ready: VecDeque<(u32, u64)>,
     /// Lanes that are passed over while nothing new is taken in.
     parked: Vec<(u32, u64)>,
-    /// How many of both are gone.
+    /// How many of both are gone, or stand elsewhere by now.
     stale: usize,
     births: u64,
 }
@@ -72,6 +73,7 @@ impl Lanes {
             turn: 0,
             run: 0,
             queued: false,
+            parked: false,
             born: self.births,
         }) as u32;
         if let Some(key) = key {
@@ -95,7 +97,11 @@ impl Lanes {
             self.by_key.remove(&key);
         }
         self.stale += usize::from(lane.queued);
-        // Each time there are fewer by half: what it costs is paid by those that went.
+        self.drop_stale();
+    }
+
+    /// Lets go of what is gone when it is the most. What that costs is paid by those that went.
+    fn drop_stale(&mut self) {
         if self.stale > STALE_MAX && 2 * self.stale > self.ready.len() + self.parked.len() {
             let all = &self.all;
             let is_there =
@@ -133,15 +139,32 @@ impl Lanes {
     pub(super) fn park(&mut self, id: u32) {
         let lane = &mut self.all[id as usize];
         if !lane.queued {
-            lane.queued = true;
+            (lane.queued, lane.parked) = (true, true);
             self.parked.push((id, lane.born));
+        }
+    }
+
+    /// Lets one lane have its turn first, if it was put aside.
+    pub(super) fn unpark_one(&mut self, id: u32) {
+        let lane = &mut self.all[id as usize];
+        if std::mem::take(&mut lane.parked) {
+            self.births += 1;
+            lane.born = self.births;
+            self.ready.push_front((id, lane.born));
+            self.stale += 1;
+            self.drop_stale();
         }
     }
 
     /// Lets those that were put aside have their turn first.
     pub(super) fn unpark(&mut self) {
-        for entry in self.parked.drain(..).rev() {
-            self.ready.push_front(entry);
+        for (id, born) in self.parked.drain(..).rev() {
+            if let Some(lane) = self.all.get_mut(id as usize).filter(|lane| lane.born == born) {
+                lane.parked = false;
+                self.ready.push_front((id, born));
+            } else {
+                self.stale -= 1;
+            }
         }
     }
 

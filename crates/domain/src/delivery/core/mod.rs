@@ -246,7 +246,8 @@ impl PartitionCore {
         self.held_events >= self.config.held_events_max || self.held_bytes >= self.config.held_bytes_max
     }
 
-    /// Whether events may go out that were never out before. Those that were go on.
+    /// Whether events may go out that lie beyond all that ever were. Those up to there go on, and so does
+    /// always the first of all: what it keeps from being committed may be all that there is no room for.
     pub fn set_intake(&mut self, open: bool) {
         if open && !self.intake {
             self.lanes.unpark();
@@ -293,7 +294,7 @@ impl PartitionCore {
             if event.state != State::Ready {
                 continue;
             }
-            if !self.intake && event.offset() >= self.high_water {
+            if !self.intake && event.offset() >= self.high_water && event.offset() > self.committable() {
                 self.lanes.park(lane);
                 continue;
             }
@@ -320,6 +321,7 @@ impl PartitionCore {
                 }
                 bytes += event.bytes;
                 let after = event.after;
+                self.high_water = self.high_water.max(event.offset() + 1);
                 out.push(self.reserve(slot));
                 given += 1;
                 slot = after;
@@ -347,7 +349,6 @@ impl PartitionCore {
         event.superseded = false;
         self.lanes.get_mut(event.lane).out += 1;
         self.out += 1;
-        self.high_water = self.high_water.max(event.offset() + 1);
         let ticket = Ticket { slot, number: self.leases, offset: event.offset() };
         Taken { ticket, own: event.own, alone: event.alone }
     }
@@ -388,6 +389,9 @@ impl PartitionCore {
             }
             None => event.own = None,
         }
+        let must_be_alone = event.is_last_after_lapses(self.config.deliveries_max);
+        // Where only the claim tells that it is to be alone, others were reserved with it: its next turn.
+        let is_alone = std::mem::replace(&mut event.alone, must_be_alone) && !others;
         if !self.is_next(slot) {
             self.put_back(slot, State::Ready);
             return None;
@@ -396,10 +400,6 @@ impl PartitionCore {
             self.dead_letter(now, slot);
             return None;
         }
-        let event = &mut self.events[slot as usize];
-        let must_be_alone = event.is_last_after_lapses(self.config.deliveries_max);
-        // Where only the claim tells that it is to be alone, others were reserved with it: its next turn.
-        let is_alone = std::mem::replace(&mut event.alone, must_be_alone) && !others;
         if must_be_alone && !is_alone {
             self.put_back(slot, State::Ready);
             return None;
@@ -1099,6 +1099,11 @@ impl PartitionCore {
     }
 
     fn forget_done(&mut self) {
+        if !self.intake
+            && let Some((_, first)) = self.index.first_key_value()
+        {
+            self.lanes.unpark_one(self.events[*first as usize].lane);
+        }
         let committable = self.committable();
         self.done.forget_before(committable);
         // What was counted for an event that is not there any more.

@@ -1,9 +1,13 @@
 //! What the core promises, one behaviour a test. Random interleavings of all of it beside a slow model are
 //! in [`driving`]; those with the engine and its ports around are the simulator's (`tests/simulator`).
 
+mod attempts;
+mod claims;
 mod driving;
 mod model;
-mod steps;
+mod order;
+mod queue;
+mod sessions;
 
 use super::{super::backoff::Backoff, *};
 use bytes::Bytes;

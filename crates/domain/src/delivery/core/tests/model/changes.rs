@@ -1,193 +1,10 @@
-//! What a core should do, written to be plain: a list of events that is searched for every answer.
+//! What each input changes.
 
 use super::*;
-use ports::Token;
-use std::collections::HashMap;
-
-/// What a model wants to be made durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Want {
-    Complete(Offset),
-    Extend(Offset, Duration, bool),
-    DeadLetter(Offset, u32),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doing {
-    Ready,
-    Held(Monotonic),
-    Reserved,
-    /// No deadline while it waits behind another of its run.
-    Out {
-        deadline: Option<Monotonic>,
-        extended: Option<Monotonic>,
-    },
-    Settling,
-}
-
-/// An event of the log, over all sessions.
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) incoming: Incoming,
-    pub(super) read: bool,
-    pub(super) done: bool,
-    /// Deliveries that counted, as the core must know them.
-    pub(super) attempts: u32,
-    lapses_only: Option<bool>,
-    pub(super) doing: Doing,
-    /// Its last reservation or lease; 0 where that decides nothing.
-    pub(super) lease: u64,
-    pub(super) run: u64,
-    superseded: bool,
-    seen: bool,
-    pub(super) own: Option<Own>,
-    own_until: Monotonic,
-    /// What a store of claims knows.
-    pub(super) store_attempts: u32,
-    pub(super) store_token: Option<Token>,
-    /// It knows less than the core, as deliveries went out past it.
-    pub(super) store_is_behind: bool,
-}
-
-impl Known {
-    pub(super) fn new(incoming: Incoming) -> Self {
-        Self {
-            attempts: incoming.attempts,
-            incoming,
-            read: false,
-            done: false,
-            lapses_only: None,
-            doing: Doing::Ready,
-            lease: 0,
-            run: 0,
-            superseded: false,
-            seen: false,
-            own: None,
-            own_until: Monotonic::default(),
-            store_attempts: 0,
-            store_token: None,
-            store_is_behind: false,
-        }
-    }
-
-    pub(super) fn offset(&self) -> Offset {
-        self.incoming.record.offset
-    }
-
-    pub(super) fn size(&self) -> usize {
-        self.incoming.record.record.size()
-    }
-
-    pub(super) fn is_out(&self) -> bool {
-        !matches!(self.doing, Doing::Ready | Doing::Held(_))
-    }
-
-    pub(super) fn is_at_client(&self) -> bool {
-        matches!(self.doing, Doing::Out { .. })
-    }
-
-    fn failed(&mut self, lapsed: bool) {
-        self.attempts += u32::from(self.is_at_client());
-        self.lapses_only = Some(self.lapses_only.unwrap_or(true) && lapsed);
-        self.count(true);
-    }
-
-    fn count(&mut self, counted: bool) {
-        if let Some(own) = &mut self.own {
-            own.counted = counted;
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Model {
-    pub(super) config: CoreConfig,
-    pub(super) now: Monotonic,
-    pub(super) events: Vec<Known>,
-    pub(super) position: Offset,
-    pub(super) high_water: Offset,
-    pub(super) intake: bool,
-    pub(super) leases: u64,
-    /// How many of a run were delivered.
-    turns: HashMap<u64, u32>,
-    pub(super) counters: Counters,
-    pub(super) wants: Vec<Want>,
-}
 
 impl Model {
-    pub(super) fn new(config: CoreConfig) -> Self {
-        Self {
-            config,
-            now: Monotonic::default(),
-            events: Vec::new(),
-            position: 0,
-            high_water: 0,
-            intake: true,
-            leases: 0,
-            turns: HashMap::new(),
-            counters: Counters::default(),
-            wants: Vec::new(),
-        }
-    }
-
-    /// The place of an event that is read and not done.
-    pub(super) fn find(&self, offset: Offset) -> Option<usize> {
-        self.undecided().into_iter().find(|at| self.events[*at].offset() == offset)
-    }
-
-    pub(super) fn undecided(&self) -> Vec<usize> {
-        (0..self.events.len()).filter(|at| self.events[*at].read && !self.events[*at].done).collect()
-    }
-
-    fn lane_name(&self, at: usize) -> (bool, u64) {
-        let event = &self.events[at];
-        match (self.config.ordering, event.incoming.key) {
-            (Ordering::Partition, _) => (true, 0),
-            (Ordering::Key, Some(key)) => (true, key),
-            (Ordering::None, _) | (Ordering::Key, None) => (false, event.offset()),
-        }
-    }
-
-    /// The undecided events of an event's lane, itself among them.
-    pub(super) fn lane(&self, at: usize) -> Vec<usize> {
-        self.undecided().into_iter().filter(|other| self.lane_name(*other) == self.lane_name(at)).collect()
-    }
-
-    fn after(&self, at: usize) -> Vec<usize> {
-        self.lane(at).into_iter().filter(|other| *other > at).collect()
-    }
-
-    pub(super) fn before(&self, at: usize) -> Vec<usize> {
-        self.lane(at).into_iter().filter(|other| *other < at).collect()
-    }
-
-    /// What may be given next: the first of each lane of which nothing is out.
-    pub(super) fn heads(&self) -> Vec<usize> {
-        let is_head = |at: &usize| {
-            let event = &self.events[*at];
-            self.before(*at).is_empty()
-                && event.doing == Doing::Ready
-                && self.lane(*at).iter().all(|other| !self.events[*other].is_out())
-                && (self.intake || event.offset() < self.high_water)
-        };
-        self.undecided().into_iter().filter(is_head).collect()
-    }
-
-    pub(super) fn is_used_up(&self, at: usize) -> bool {
-        self.config.deliveries_max.is_some_and(|max| self.events[at].attempts >= max)
-    }
-
-    pub(super) fn must_be_alone(&self, at: usize) -> bool {
-        let event = &self.events[at];
-        event.attempts > 0
-            && self.config.deliveries_max.is_some_and(|max| event.attempts + 1 == max)
-            && event.lapses_only.unwrap_or(true)
-    }
-
-    // ---- what happens ----
-
     /// Reads what the log holds from the position on.
-    pub(super) fn read(&mut self, offsets: &[Offset], next: Offset) {
+    pub(in super::super) fn read(&mut self, offsets: &[Offset], next: Offset) {
         for offset in offsets {
             let at = self.events.iter().position(|event| event.offset() == *offset).unwrap();
             self.position = offset + 1;
@@ -213,16 +30,15 @@ impl Model {
         self.position = self.position.max(next);
     }
 
-    pub(super) fn reserve(&mut self, at: usize) -> u64 {
+    pub(in super::super) fn reserve(&mut self, at: usize) -> u64 {
         self.leases += 1;
         let event = &mut self.events[at];
         (event.doing, event.lease, event.superseded) = (Doing::Reserved, self.leases, false);
-        self.high_water = self.high_water.max(event.offset() + 1);
         self.leases
     }
 
     /// Whether what is reserved goes out, where it was reserved alone or not.
-    pub(super) fn deliver(&mut self, at: usize, alone: bool) -> Option<Monotonic> {
+    pub(in super::super) fn deliver(&mut self, at: usize, alone: bool) -> Option<Monotonic> {
         if !self.is_next(at) {
             self.put_back(at, Doing::Ready);
             return None;
@@ -255,19 +71,19 @@ impl Model {
         self.before(at).last().is_none_or(|before| self.events[*before].is_at_client())
     }
 
-    pub(super) fn claimed(&mut self, at: usize, own: Option<(Own, Monotonic)>) {
+    pub(in super::super) fn claimed(&mut self, at: usize, own: Option<(Own, Monotonic)>) {
         let event = &mut self.events[at];
         event.own = own.map(|(own, _)| own);
         event.own_until = own.map_or(event.own_until, |(_, until)| until);
     }
 
-    pub(super) fn finish(&mut self, at: usize) {
+    pub(in super::super) fn finish(&mut self, at: usize) {
         self.events[at].done = true;
         self.counters.done += 1;
         self.wind();
     }
 
-    pub(super) fn put_back(&mut self, at: usize, doing: Doing) {
+    pub(in super::super) fn put_back(&mut self, at: usize, doing: Doing) {
         for other in self.after(at) {
             if self.events[other].is_at_client() {
                 let event = &mut self.events[other];
@@ -284,7 +100,7 @@ impl Model {
     }
 
     /// The first of a run that is at a client has its clock running.
-    pub(super) fn wind(&mut self) {
+    pub(in super::super) fn wind(&mut self) {
         for at in self.undecided() {
             let Doing::Out { deadline: None, extended } = self.events[at].doing else { continue };
             if self.before(at).iter().any(|before| self.events[*before].is_at_client()) {
@@ -300,7 +116,7 @@ impl Model {
         }
     }
 
-    pub(super) fn dead_letter(&mut self, at: usize) {
+    pub(in super::super) fn dead_letter(&mut self, at: usize) {
         let event = &mut self.events[at];
         event.doing = Doing::Settling;
         self.wants.push(Want::DeadLetter(event.offset(), event.attempts));
@@ -308,7 +124,7 @@ impl Model {
     }
 
     /// A reservation turns out to be undecodable.
-    pub(super) fn reject(&mut self, at: usize) {
+    pub(in super::super) fn reject(&mut self, at: usize) {
         if self.is_next(at) {
             self.events[at].failed(false);
             self.dead_letter(at);
@@ -328,7 +144,7 @@ impl Model {
         Some(Status::Ok)
     }
 
-    pub(super) fn tick(&mut self) {
+    pub(in super::super) fn tick(&mut self) {
         while let Some((at, _)) = self.timers().into_iter().min_by_key(|(_, time)| *time)
             && self.timers().iter().any(|(other, time)| *other == at && *time <= self.now)
         {
@@ -342,7 +158,7 @@ impl Model {
         }
     }
 
-    pub(super) fn timers(&self) -> Vec<(usize, Monotonic)> {
+    pub(in super::super) fn timers(&self) -> Vec<(usize, Monotonic)> {
         let time_of = |at: usize| match self.events[at].doing {
             Doing::Held(until) => Some((at, until)),
             Doing::Out { deadline, .. } => deadline.map(|deadline| (at, deadline)),
@@ -352,7 +168,7 @@ impl Model {
     }
 
     /// What becomes of a decision by a lease of this session.
-    pub(super) fn decide(&mut self, lease: Lease, decision: Decision) -> Option<Status> {
+    pub(in super::super) fn decide(&mut self, lease: Lease, decision: &Decision) -> Option<Status> {
         let was_given = lease.id.number > 0 && lease.id.number <= self.leases;
         let Some(at) = self.find(lease.offset) else {
             return Some(match decision {
@@ -392,24 +208,24 @@ impl Model {
                 None
             }
             _ if !event.is_at_client() => Some(Status::Expired),
-            Decision::Retry { after, .. } => {
+            &Decision::Retry { after, .. } => {
                 event.failed(false);
                 self.counters.failed += 1;
                 let attempts = event.attempts;
                 let delay = after.unwrap_or_else(|| self.config.backoff.delay(attempts, 0));
                 self.again(at, delay.min(self.config.backoff.max))
             }
-            Decision::Release { after } => {
+            &Decision::Release { after } => {
                 event.count(false);
                 let until = self.now + after;
                 self.put_back(at, if after.is_zero() { Doing::Ready } else { Doing::Held(until) });
                 Some(Status::Ok)
             }
-            Decision::Extend(by) if event.own.is_some() => {
+            &Decision::Extend(by) if event.own.is_some() => {
                 self.wants.push(Want::Extend(lease.offset, by + CLAIM_MARGIN, true));
                 None
             }
-            Decision::Extend(by) => Some(self.extend(at, self.now + by)),
+            &Decision::Extend(by) => Some(self.extend(at, self.now + by)),
         }
     }
 
@@ -424,11 +240,11 @@ impl Model {
     }
 
     /// The event that a lease or a reservation still names.
-    pub(super) fn live(&self, ticket: Ticket) -> Option<usize> {
+    pub(in super::super) fn live(&self, ticket: Ticket) -> Option<usize> {
         self.find(ticket.offset).filter(|at| self.events[*at].lease == ticket.number)
     }
 
-    pub(super) fn settled(&mut self, ticket: Ticket, outcome: Outcome) -> Status {
+    pub(in super::super) fn settled(&mut self, ticket: Ticket, outcome: Outcome) -> Status {
         let Some(at) = self.live(ticket).filter(|at| self.events[*at].doing == Doing::Settling) else {
             return Status::Expired;
         };
@@ -442,7 +258,7 @@ impl Model {
         Status::Expired
     }
 
-    pub(super) fn extended(
+    pub(in super::super) fn extended(
         &mut self,
         ticket: Ticket,
         lease: Duration,
@@ -453,20 +269,24 @@ impl Model {
             Some(at) if outcome == Outcome::Done => {
                 let event = &mut self.events[at];
                 event.own_until = event.own_until.max(self.now + lease);
-                if asked { self.extend(at, self.now + (lease - CLAIM_MARGIN)) } else { Status::Ok }
+                if asked {
+                    self.extend(at, self.now + lease.saturating_sub(CLAIM_MARGIN))
+                } else {
+                    Status::Ok
+                }
             }
             _ => Status::Expired,
         }
     }
 
-    pub(super) fn freed(&mut self, offset: Offset, until: Monotonic) {
+    pub(in super::super) fn freed(&mut self, offset: Offset, until: Monotonic) {
         if let Some(at) = self.find(offset).filter(|at| !self.events[*at].is_out()) {
             self.events[at].doing = Doing::Held(until);
         }
     }
 
     /// Another session begins at `start`, with what this one says is done.
-    pub(super) fn restart(&mut self, start: Offset, high_water: Offset) {
+    pub(in super::super) fn restart(&mut self, start: Offset, high_water: Offset) {
         let claims = self.config.claims;
         for event in &mut self.events {
             if claims {
@@ -492,34 +312,5 @@ impl Model {
             store_attempts: event.store_attempts,
             ..Known::new(event.incoming.clone())
         }
-    }
-
-    // ---- what is to be seen ----
-
-    pub(super) fn committable(&self) -> Offset {
-        self.undecided().first().map_or(self.position, |at| self.events[*at].offset())
-    }
-
-    /// The events that wait because something of their lane is held.
-    pub(super) fn held(&self) -> Vec<usize> {
-        let is_held = |at: &usize| matches!(self.events[*at].doing, Doing::Held(_));
-        self.undecided().into_iter().filter(|at| self.lane(*at).iter().any(is_held)).collect()
-    }
-
-    pub(super) fn bytes(&self, places: &[usize]) -> usize {
-        places.iter().map(|at| self.events[*at].size()).sum()
-    }
-
-    pub(super) fn room(&self) -> (usize, usize) {
-        let (all, held) = (self.undecided(), self.held());
-        let config = &self.config;
-        if held.len() >= config.held_events_max || self.bytes(&held) >= config.held_bytes_max {
-            return (0, 0);
-        }
-        let bytes = self.bytes(&all) - self.bytes(&held);
-        (
-            config.buffer_events_max.saturating_sub(all.len() - held.len()),
-            config.buffer_bytes_max.saturating_sub(bytes),
-        )
     }
 }
