@@ -6,8 +6,8 @@ use crate::{
     proto::{
         Cause, CreateSubscriptionRequest, DeadLetterPolicy, DedupPolicy, DeleteSubscriptionRequest,
         GetSubscriptionRequest, ListSubscriptionsRequest, ListSubscriptionsResponse,
-        PauseSubscriptionRequest, ResumeSubscriptionRequest, RetryPolicy, SkipEventRequest, Start,
-        StormGuard, Subscription, start, subscriptions_server,
+        PauseSubscriptionRequest, ReplaceSubscriptionRequest, ResumeSubscriptionRequest, RetryPolicy,
+        SkipEventRequest, Start, StormGuard, Subscription, start, subscriptions_server,
     },
 };
 use domain::{
@@ -31,6 +31,19 @@ impl subscriptions_server::Subscriptions for Subscriptions {
     ) -> Result<Response<Subscription>, Status> {
         let new = new(request.into_inner()).map_err(|e| status(&e))?;
         let view = self.0.subscriptions.create(new).await.map_err(|e| status(&e))?;
+        Ok(Response::new(shown(view)))
+    }
+
+    async fn replace_subscription(
+        &self,
+        request: Request<ReplaceSubscriptionRequest>,
+    ) -> Result<Response<Subscription>, Status> {
+        let ReplaceSubscriptionRequest { subscription, revision } = request.into_inner();
+        let missing = || Error::invalid("subscription", "is missing");
+        let subscription = subscription.ok_or_else(missing).map_err(|e| status(&e))?;
+        let name = subscription.name.clone();
+        let new = new(subscription).map_err(|e| status(&e))?;
+        let view = self.0.subscriptions.replace(&name, new, revision).await.map_err(|e| status(&e))?;
         Ok(Response::new(shown(view)))
     }
 
@@ -195,5 +208,6 @@ fn shown(view: SubscriptionView) -> Subscription {
             on_store_failure: Some(dedup.on_store_failure.as_str().to_owned()),
         }),
         mode: definition.mode.as_str().to_owned(),
+        revision: definition.revision,
     }
 }

@@ -15,10 +15,10 @@ use super::{
     storm::Storm,
 };
 use crate::{
-    delivery::{CoreConfig, Effect, Incoming, Now, PartitionCore, backoff::Backoff},
+    delivery::{CoreConfig, Effect, Incoming, Now, Ordering, PartitionCore, backoff::Backoff},
     retry_topic::{self, Waiting},
     subscriptions::{
-        Cause,
+        Cause, Definition,
         mirror::{self, Mirrored},
         policy::Jitter,
     },
@@ -54,6 +54,8 @@ const LOSS_SHOWN_FOR: Duration = Duration::from_secs(3600);
 pub(super) struct Stopping {
     drain_until: Option<Monotonic>,
     replies: Vec<oneshot::Sender<()>>,
+    /// What it goes on as afterwards.
+    then: Option<Arc<Definition>>,
 }
 
 enum Wake {
@@ -181,6 +183,13 @@ impl Actor {
 
     /// Runs until it is told to stop, or its handle is gone.
     pub(super) async fn run(mut self) {
+        while let Some(next) = self.run_out().await {
+            self = next;
+        }
+    }
+
+    /// Runs until it is over; answers what goes on in its place.
+    async fn run_out(mut self) -> Option<Self> {
         while !self.is_over() {
             let wake = self.wake().await;
             self.handle(wake).await;
@@ -195,7 +204,7 @@ impl Actor {
             self.serve();
             self.commit_if_due();
         }
-        self.finish().await;
+        self.finish().await
     }
 
     async fn handle(&mut self, wake: Wake) {
@@ -273,6 +282,7 @@ impl Actor {
                 self.touch(key);
                 let _ = reply.send(skipped);
             }
+            Some(Command::Redefine { definition, drain_until }) => self.redefine(definition, drain_until),
             Some(Command::Stop { drain_until, reply }) => self.stop(drain_until, Some(reply)),
             None => self.stop(None, None),
         }
@@ -317,6 +327,7 @@ impl Actor {
             in_flight: self.in_flight,
             held: self.held,
             paused: self.paused.clone(),
+            changing: self.stopping.as_ref().is_some_and(|stopping| stopping.then.is_some()),
             causes: causes.collect(),
             progress,
         }
@@ -482,7 +493,8 @@ impl Actor {
         let (definition, config) = (&self.context.definition, &self.context.config);
         let retry = &definition.retry;
         CoreConfig {
-            ordering: definition.ordering,
+            // What was without an order before has none until it is done.
+            ordering: if definition.emptying.is_empty() { definition.ordering } else { Ordering::None },
             ack_timeout: definition.lease(),
             run_max: definition.mode.run_max(),
             claims: definition.dedup.enabled,
@@ -518,9 +530,11 @@ impl Actor {
                 owned.trouble = None;
                 owned.end = fetched.end;
                 let (hasher, now) = (&self.hasher, self.context.both());
-                let events = match owned.retries {
-                    false => fetched.records.into_iter().map(|record| incoming(hasher, record)).collect(),
-                    true => fetched.records.into_iter().map(|record| waiting(hasher, now, record)).collect(),
+                let records = fetched.records.into_iter();
+                let events = if owned.retries {
+                    records.map(|record| waiting(hasher, now, record)).collect()
+                } else {
+                    records.map(|record| incoming(hasher, record)).collect()
                 };
                 owned.core.fetched(now, events, fetched.next);
             }
@@ -818,9 +832,27 @@ impl Actor {
         for waiter in self.waiters.drain(..) {
             let _ = waiter.reply.send(nothing());
         }
-        let stopping = self.stopping.get_or_insert(Stopping { drain_until, replies: Vec::new() });
+        let stopping = self.stopping.get_or_insert(Stopping { drain_until, replies: Vec::new(), then: None });
         stopping.drain_until = stopping.drain_until.min(drain_until);
         stopping.replies.extend(reply);
+        stopping.then = None;
+    }
+
+    /// As [`Self::stop`], to go on as another; those who wait wait on.
+    fn redefine(&mut self, definition: Arc<Definition>, drain_until: Monotonic) {
+        match &mut self.stopping {
+            // It ends, or waits for what is out already: what is new goes on from there.
+            Some(stopping) => stopping.then = stopping.then.take().map(|_| definition),
+            None => {
+                let (drain_until, then) = (Some(drain_until), Some(definition));
+                self.stopping = Some(Stopping { drain_until, replies: Vec::new(), then });
+            }
+        }
+    }
+
+    /// Whether nobody is to be given anything any more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|stopping| stopping.then.is_none())
     }
 
     fn is_over(&self) -> bool {
@@ -830,7 +862,7 @@ impl Actor {
         })
     }
 
-    async fn finish(mut self) {
+    async fn finish(mut self) -> Option<Self> {
         let keys = self.owned.keys().copied().collect();
         self.commit_now(&keys).await;
         if !self.unmirrored.is_empty() {
@@ -840,9 +872,15 @@ impl Actor {
         keys.into_iter().for_each(|key| self.drop_partition(key));
         self.let_claims_go().await;
         self.member.leave().await;
-        for reply in self.stopping.into_iter().flat_map(|stopping| stopping.replies) {
+        let Stopping { replies, then, .. } = self.stopping.take()?;
+        for reply in replies {
             let _ = reply.send(());
         }
+        let context = Arc::new(self.context.with(then?));
+        let mut next = Self::new(context, self.inbox, self.waiters_max);
+        (next.waiters, next.paused) = (self.waiters, self.paused);
+        (next.returned, next.back) = (self.returned, self.back);
+        Some(next)
     }
 
     /// Lets claims go that are not needed any more, as well as that goes in a short time: what was reserved

@@ -165,6 +165,8 @@ pub(super) struct Snapshot {
     pub(super) held: usize,
     /// Why the engine has paused by itself.
     pub(super) paused: Option<Cause>,
+    /// It waits for what is out under an earlier definition.
+    pub(super) changing: bool,
     /// What is wrong.
     pub(super) causes: Vec<Cause>,
     /// The partitions that it owns, by topic.
@@ -177,6 +179,7 @@ enum Command {
     Look { reply: oneshot::Sender<Snapshot> },
     Pause { cause: Option<Cause>, reply: oneshot::Sender<()> },
     Skip { key: PartitionKey, offset: Offset, reply: oneshot::Sender<bool> },
+    Redefine { definition: Arc<Definition>, drain_until: Monotonic },
     Stop { drain_until: Option<Monotonic>, reply: oneshot::Sender<()> },
 }
 
@@ -269,6 +272,12 @@ impl EngineHandle {
         answer.await.map_err(|_| ended())
     }
 
+    /// Goes on under another definition of the same subscription: nothing more is given out, what is out may be
+    /// decided under the old one until `drain_until`, and then comes again under the new one.
+    pub(super) async fn redefine(&self, definition: Arc<Definition>, drain_until: Monotonic) -> Result<()> {
+        self.send(Command::Redefine { definition, drain_until }).await
+    }
+
     /// Ends the engine: nothing more is given out, what is out may be decided until `drain_until`, then
     /// progress is committed and the group is left. Ends at once where it has ended already.
     pub(super) async fn stop(&self, drain_until: Option<Monotonic>) {
@@ -306,16 +315,14 @@ pub(super) fn spawn(
     on_storm: OnStorm,
 ) -> EngineHandle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    let dead_letter = definition.dead_letter_policy();
-    let (tiers, retry_topics) = (definition.retry.tiers(), definition.retry_topics());
-    let context = Context { definition, dead_letter, tiers, retry_topics, ports, topics, config, on_storm };
+    let context = Context::new(definition, ports, topics, config, on_storm);
     let actor = actor::Actor::new(Arc::new(context), inbox, waiters_max);
     tokio::spawn(actor.run());
     EngineHandle { commands }
 }
 
 /// Told when an engine has paused because nearly everything became a dead letter.
-pub(super) type OnStorm = Box<dyn Fn(Cause) + Send + Sync>;
+pub(super) type OnStorm = Arc<dyn Fn(Cause) + Send + Sync>;
 
 /// What all parts of an engine need.
 struct Context {
@@ -332,6 +339,24 @@ struct Context {
 }
 
 impl Context {
+    fn new(
+        definition: Arc<Definition>,
+        ports: SubscriptionPorts,
+        topics: Arc<Topics>,
+        config: Arc<DeliveryConfig>,
+        on_storm: OnStorm,
+    ) -> Self {
+        let dead_letter = definition.dead_letter_policy();
+        let (tiers, retry_topics) = (definition.retry.tiers(), definition.retry_topics());
+        Self { definition, dead_letter, tiers, retry_topics, ports, topics, config, on_storm }
+    }
+
+    /// The same under another definition.
+    fn with(&self, definition: Arc<Definition>) -> Self {
+        let Self { ports, topics, config, on_storm, .. } = self;
+        Self::new(definition, ports.clone(), topics.clone(), config.clone(), on_storm.clone())
+    }
+
     fn now(&self) -> Monotonic {
         self.ports.clock.monotonic()
     }
