@@ -1,5 +1,6 @@
 //! Claims and settlements of the tables, by the keys of a call, with one caller and with several at once.
-//! Each answer is on disk. Figures are medians of rounds.
+//! Each answer is on disk. Beside them a bare database that writes rows of the same size under the same keys
+//! and a queue of them, and asks nothing. Figures are medians of rounds.
 //!
 //! `cargo bench -p event-streaming-adapters-embedded --bench claims [-- --seconds N] [--rounds N] [--rows N] [--json FILE]`
 //!
@@ -14,6 +15,7 @@
 use adapters_embedded::tables::{FILE_NAME, TableClaims, Tables};
 use bytes::Bytes;
 use ports::{ClaimKey, ClaimRequest, Ground, IdempotencyStore, Settlement, Token};
+use redb::{Database, TableDefinition};
 use std::{
     path::Path,
     sync::{
@@ -26,6 +28,10 @@ use testkit::SystemLikeClock;
 
 const CASES: [(usize, usize); 8] =
     [(1, 1), (1, 10), (1, 100), (1, 1000), (16, 1), (16, 10), (16, 100), (16, 1000)];
+/// The length of the row of a lease without notes.
+const ROW_BYTES: usize = 40;
+/// Pages that the bare database keeps, as the tables do.
+const CACHE_BYTES: usize = 8 << 20;
 const LEASE: Duration = Duration::from_secs(35);
 const KEEP: Duration = Duration::from_hours(1);
 
@@ -67,20 +73,24 @@ fn main() {
         "claims over {} rows, on disk at each answer; keys/s, median of {} rounds\n",
         arguments.rows, arguments.rounds
     );
-    println!("{:>8} {:>6} {:>12} {:>12}", "callers", "batch", "claims", "settles");
+    println!("{:>8} {:>6} {:>12} {:>12} {:>12}", "callers", "batch", "claims", "settles", "bare rows");
+    let bare = Bare::open(&dir.path().join("bare.redb"));
+    bare.fill(arguments.rows);
     let mut rows = Vec::new();
     for (callers, batch) in CASES {
-        let (mut claimed, mut settled) = (Vec::new(), Vec::new());
+        let (mut claimed, mut settled, mut rows_bare) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..arguments.rounds {
             let claims = open(dir.path());
             let (one, other) = runtime.block_on(measure(&claims, &number, callers, batch, arguments.seconds));
             claimed.push(one);
             settled.push(other);
+            // What callers bring at once is one batch for the one writer.
+            rows_bare.push(bare.measure(callers * batch, arguments.seconds));
         }
-        let (claimed, settled) = (median(claimed), median(settled));
-        println!("{callers:>8} {batch:>6} {claimed:>12.0} {settled:>12.0}");
+        let (claimed, settled, bare) = (median(claimed), median(settled), median(rows_bare));
+        println!("{callers:>8} {batch:>6} {claimed:>12.0} {settled:>12.0} {bare:>12.0}");
         rows.push(format!(
-            "{{\"callers\":{callers},\"batch\":{batch},\"claims\":{claimed:.0},\"settles\":{settled:.0}}}"
+            "{{\"callers\":{callers},\"batch\":{batch},\"claims\":{claimed:.0},\"settles\":{settled:.0},\"bareRows\":{bare:.0}}}"
         ));
     }
     let bytes = std::fs::metadata(dir.path().join(FILE_NAME)).expect("the file").len();
@@ -186,6 +196,57 @@ async fn measure(
         settled.expect("a settler ends");
     }
     (keys as f64 / claim_seconds, keys as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// Rows and a queue of them, in a database of its own.
+struct Bare {
+    database: Database,
+    numbers: Numbers,
+}
+
+impl Bare {
+    const ROWS: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("rows");
+    const QUEUE: TableDefinition<'static, &'static [u8; 24], ()> = TableDefinition::new("queue");
+
+    fn open(path: &Path) -> Self {
+        let mut builder = Database::builder();
+        let database = builder.set_cache_size(CACHE_BYTES).create(path).expect("the database opens");
+        Self { database, numbers: Numbers::default() }
+    }
+
+    fn write(&self, count: usize) {
+        let transaction = self.database.begin_write().expect("a transaction");
+        {
+            let mut rows = transaction.open_table(Self::ROWS).expect("a table");
+            let mut queue = transaction.open_table(Self::QUEUE).expect("a table");
+            let first = self.numbers.0.fetch_add(count as u64, Ordering::Relaxed);
+            for number in first..first + count as u64 {
+                let key = key(number).0;
+                rows.insert(&key, [7; ROW_BYTES].as_slice()).expect("a row is written");
+                let mut entry = [0; 24];
+                entry[..8].copy_from_slice(&number.to_be_bytes());
+                entry[8..].copy_from_slice(&key);
+                queue.insert(&entry, ()).expect("an entry is written");
+            }
+        }
+        transaction.commit().expect("it is on disk");
+    }
+
+    fn fill(&self, rows: u64) {
+        while self.numbers.0.load(Ordering::Relaxed) < rows {
+            self.write(10_000);
+        }
+    }
+
+    fn measure(&self, batch: usize, seconds: f64) -> f64 {
+        let begin = Instant::now();
+        let mut written = 0;
+        while begin.elapsed().as_secs_f64() < seconds {
+            self.write(batch);
+            written += batch;
+        }
+        written as f64 / begin.elapsed().as_secs_f64()
+    }
 }
 
 /// How long it takes to open what a crash leaves: a copy of the file while it is open.
