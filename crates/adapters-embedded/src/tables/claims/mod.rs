@@ -139,7 +139,7 @@ impl<'t> Opened<'t> {
                 Err(refused) => return Ok(Err(refused)),
             };
             let queued = row.as_ref().map(|row| row.queued);
-            let known = row.map(|row| row.known);
+            let known = row.map(|row| row.known).filter(|known| known.forgotten_at() > self.now);
             let (answer, change) = rule(known, item, self.now);
             answers.push(answer);
             changes.push((key, queued, change));
