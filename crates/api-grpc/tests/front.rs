@@ -262,15 +262,6 @@ async fn a_correlation_id_is_given_back_and_travels_with_the_event() {
 }
 
 #[tokio::test]
-async fn subscribe_says_when_it_comes() {
-    let front = Front::start().await;
-    let error = front.subscriber().subscribe(tokio_stream::empty()).await.unwrap_err();
-    assert_eq!(error.code(), Code::Unimplemented);
-    assert!(error.message().contains("`stream`"), "{error:?}");
-    assert_eq!(error.get_details_error_info().unwrap().reason, "not_supported");
-}
-
-#[tokio::test]
 async fn a_pull_that_waits_is_answered_when_the_front_stops_and_the_front_ends() {
     let front = Front::start().await;
     front.subscribe("mail").await;

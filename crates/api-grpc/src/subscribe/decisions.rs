@@ -84,26 +84,26 @@ impl Group {
         &mut self,
         said: SubscribeDecisions,
         decisions_max: usize,
-    ) -> std::result::Result<(), SubscribeDecisions> {
+    ) -> Option<SubscribeDecisions> {
         let counts =
             [said.ack.len(), said.retry.len(), said.reject.len(), said.extend.len(), said.release.len()];
         let count: usize = counts.iter().sum();
         let bytes = said.encoded_len();
         let fits = self.count() + count <= decisions_max && self.bytes + bytes <= GROUP_BYTES_MAX;
         if !self.is_empty() && !fits {
-            return Err(said);
+            return Some(said);
         }
         if let Err(error) = check(&said, count, decisions_max) {
             self.asked.push(Asked { request_id: said.request_id, counts: Err(item(&error)) });
-            return Ok(());
+            return None;
         }
         if !self.agrees(&said, counts) {
-            return Err(said);
+            return Some(said);
         }
         self.bytes += bytes;
         self.asked.push(Asked { request_id: said.request_id, counts: Ok(counts) });
         self.append(said);
-        Ok(())
+        None
     }
 
     fn count(&self) -> usize {
@@ -305,12 +305,12 @@ mod tests {
 
     const MAX: usize = 20;
 
-    fn seconds(seconds: i64) -> Option<prost_types::Duration> {
-        Some(prost_types::Duration { seconds, nanos: 0 })
+    fn seconds(seconds: i64) -> prost_types::Duration {
+        prost_types::Duration { seconds, nanos: 0 }
     }
 
     fn retry(ack_id: &str) -> Retry {
-        Retry { ack_id: ack_id.into(), after: seconds(5), reason: "why".into() }
+        Retry { ack_id: ack_id.into(), after: Some(seconds(5)), reason: "why".into() }
     }
 
     fn reject(ack_id: &str) -> Reject {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn extend(ack_id: &str, by: i64) -> Extend {
-        Extend { ack_id: ack_id.into(), by: seconds(by) }
+        Extend { ack_id: ack_id.into(), by: Some(seconds(by)) }
     }
 
     fn acks(request_id: u64, ids: &[&str]) -> SubscribeDecisions {
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn what_arrives_together_is_one_call_that_says_everything() {
         let mut group = Group::default();
-        group.take(acks(1, &["a", "b"]), MAX).unwrap();
+        assert_eq!(group.take(acks(1, &["a", "b"]), MAX), None);
         let rest = SubscribeDecisions {
             request_id: 2,
             retry: vec![retry("c")],
@@ -348,7 +348,7 @@ mod tests {
             release: vec!["f".into()],
             ack: vec!["g".into()],
         };
-        group.take(rest, MAX).unwrap();
+        assert_eq!(group.take(rest, MAX), None);
         assert!(group.is_slow());
         let (request, call) = group.into_call();
         let expected = AckRequest {
@@ -392,11 +392,11 @@ mod tests {
             (too_long, "decisions.retry[1].reason"),
             (rejected_too_long, "decisions.reject[0].reason"),
             (
-                of(|said| said.retry = vec![Retry { after: seconds(-1), ..retry("a") }]),
+                of(|said| said.retry = vec![Retry { after: Some(seconds(-1)), ..retry("a") }]),
                 "decisions.retry[0].after",
             ),
             (
-                of(|said| said.retry = vec![Retry { after: seconds(i64::MAX), ..retry("a") }]),
+                of(|said| said.retry = vec![Retry { after: Some(seconds(i64::MAX)), ..retry("a") }]),
                 "decisions.retry[0].after",
             ),
             (of(|said| said.extend = vec![extend("a", 1), extend("b", 0)]), "decisions.extend[1].by"),
@@ -405,11 +405,11 @@ mod tests {
         ];
         for (said, field) in bad {
             let mut group = Group::default();
-            group.take(acks(1, &["a"]), MAX).unwrap();
-            if let Err(said) = group.take(said, MAX) {
+            assert_eq!(group.take(acks(1, &["a"]), MAX), None);
+            if let Some(said) = group.take(said, MAX) {
                 // What is too much for the rest of a group is looked at in the next.
                 group = Group::default();
-                group.take(said, MAX).unwrap();
+                assert_eq!(group.take(said, MAX), None);
             }
             let (request, call) = group.into_call();
             let results = call.answered(Ok(answer(&request)), |_, _, _| ());
@@ -424,8 +424,8 @@ mod tests {
     #[test]
     fn a_call_that_fails_fails_each_of_its_requests() {
         let mut group = Group::default();
-        group.take(acks(1, &["a"]), MAX).unwrap();
-        group.take(acks(2, &[]), MAX).unwrap();
+        assert_eq!(group.take(acks(1, &["a"]), MAX), None);
+        assert_eq!(group.take(acks(2, &[]), MAX), None);
         let (_, call) = group.into_call();
         let failed = call.answered(Err(Error::new(ErrorCode::Unavailable, "gone")), |_, _, _| unreachable!());
         assert_eq!(failed.iter().map(|result| result.request_id).collect::<Vec<_>>(), [1, 2]);
@@ -436,26 +436,26 @@ mod tests {
     fn a_delivery_that_is_named_again_otherwise_waits_for_the_next_group() {
         let mut group = Group::default();
         let extended = SubscribeDecisions { extend: vec![extend("a", 1)], ..acks(1, &[]) };
-        group.take(extended.clone(), MAX).unwrap();
-        group.take(extended, MAX).unwrap();
-        group.take(acks(2, &["b"]), MAX).unwrap();
-        assert_eq!(group.take(acks(3, &["c", "a"]), MAX), Err(acks(3, &["c", "a"])));
+        assert_eq!(group.take(extended.clone(), MAX), None);
+        assert_eq!(group.take(extended, MAX), None);
+        assert_eq!(group.take(acks(2, &["b"]), MAX), None);
+        assert_eq!(group.take(acks(3, &["c", "a"]), MAX), Some(acks(3, &["c", "a"])));
         // Said alike twice, it may stand twice.
-        group.take(acks(4, &["b"]), MAX).unwrap();
+        assert_eq!(group.take(acks(4, &["b"]), MAX), None);
     }
 
     #[test]
     fn a_group_is_bounded_and_takes_at_least_one() {
         let mut group = Group::default();
         let wide = "x".repeat(GROUP_BYTES_MAX);
-        group.take(acks(1, &[&wide]), MAX).unwrap();
+        assert_eq!(group.take(acks(1, &[&wide]), MAX), None);
         assert!(!group.has_room(MAX));
-        assert!(group.take(acks(2, &["a"]), MAX).is_err());
+        assert!(group.take(acks(2, &["a"]), MAX).is_some());
         let mut group = Group::default();
-        group.take(acks(1, &["a"; MAX - 1]), MAX).unwrap();
+        assert_eq!(group.take(acks(1, &["a"; MAX - 1]), MAX), None);
         assert!(group.has_room(MAX));
-        assert!(group.take(acks(2, &["a", "b"]), MAX).is_err());
-        group.take(acks(3, &["a"]), MAX).unwrap();
+        assert!(group.take(acks(2, &["a", "b"]), MAX).is_some());
+        assert_eq!(group.take(acks(3, &["a"]), MAX), None);
         assert!(!group.has_room(MAX));
     }
 
@@ -488,9 +488,9 @@ mod tests {
                 }));
             };
             for said in requests.clone() {
-                if let Err(said) = group.take(said, MAX) {
+                if let Some(said) = group.take(said, MAX) {
                     apply(std::mem::take(&mut group), &mut results);
-                    prop_assert_eq!(group.take(said, MAX), Ok(()));
+                    prop_assert_eq!(group.take(said, MAX), None);
                 }
             }
             apply(group, &mut results);

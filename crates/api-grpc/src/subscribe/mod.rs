@@ -17,6 +17,8 @@
 mod decisions;
 mod opening;
 mod outbox;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub(crate) use outbox::Answer;
@@ -318,7 +320,7 @@ impl<M: Stream<Item = Result<SubscribeRequest, Status>> + Send + Unpin> Session<
     }
 
     fn hold(&mut self, said: SubscribeDecisions) {
-        self.held = self.group.take(said, self.context.decisions_max).err();
+        self.held = self.group.take(said, self.context.decisions_max);
     }
 
     // ---- decisions ----
