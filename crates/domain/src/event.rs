@@ -22,8 +22,8 @@ pub mod header {
     /// W3C trace context.
     pub const TRACESTATE: &str = "tracestate";
     pub(super) const SPECVERSION: &str = "ce_specversion";
-    pub(super) const ID: &str = "ce_id";
-    pub(super) const SOURCE: &str = "ce_source";
+    pub(crate) const ID: &str = "ce_id";
+    pub(crate) const SOURCE: &str = "ce_source";
     pub(super) const TYPE: &str = "ce_type";
     pub(super) const TIME: &str = "ce_time";
     pub(super) const SUBJECT: &str = "ce_subject";

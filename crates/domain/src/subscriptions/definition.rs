@@ -1,6 +1,6 @@
 //! What a subscription is: its definition as a client says it, as it is kept, and as it is shown.
 
-use super::policy::{DeadLetterPolicy, DedupPolicy, PushTarget, RetryPolicy};
+use super::policy::{DeadLetterPolicy, DedupPolicy, PushFormat, PushTarget, RetryPolicy};
 use crate::{
     delivery::Ordering,
     error::{Error, Result, invalid_name},
@@ -22,6 +22,8 @@ const MAX_IN_FLIGHT_DEFAULT: u32 = 1000;
 const ACK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(12 * 3600));
 /// What `ackTimeout` is where a client does not say.
 const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// The most events of one request to a webhook.
+const PUSH_BATCH_MAX: usize = 100;
 /// The longest duration that is read.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -116,6 +118,16 @@ pub enum DeliveryMode {
 }
 
 impl DeliveryMode {
+    /// The most events of one run: a webhook that is sent one event at a time gets a key's next one only
+    /// after the last is decided.
+    pub(super) fn run_max(&self) -> usize {
+        match self {
+            Self::Pull | Self::Stream => usize::MAX,
+            Self::Push(target) if target.format == PushFormat::Batch => PUSH_BATCH_MAX,
+            Self::Push(_) => 1,
+        }
+    }
+
     /// The mode as it stands on the wire.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -195,7 +207,24 @@ pub struct Paused {
     pub detail: String,
 }
 
+impl Cause {
+    /// Why a subscription is paused.
+    pub(super) fn of(paused: &Paused) -> Self {
+        let code = match paused.code.as_str() {
+            "dead-letter-storm" => "dead-letter-storm",
+            "handler-gone" => "handler-gone",
+            _ => "paused",
+        };
+        Self { code, since: Timestamp(paused.since_ms), detail: paused.detail.clone() }
+    }
+}
+
 impl Definition {
+    /// What becomes of what cannot be handled.
+    pub fn dead_letter_policy(&self) -> DeadLetterPolicy {
+        self.dead_letter.clone().unwrap_or_else(|| DeadLetterPolicy::of(&self.name))
+    }
+
     /// When it was made.
     pub fn created_at(&self) -> Timestamp {
         Timestamp(self.created_at_ms)
@@ -329,6 +358,10 @@ pub enum State {
     Active,
     /// No replica reads it.
     NoMembers,
+    /// Nothing is delivered until it is resumed.
+    Paused,
+    /// Its handler is out of order, and is tried with single deliveries.
+    CircuitOpen,
     /// It delivers less than it should; the causes say why.
     Degraded,
 }
@@ -339,6 +372,8 @@ impl State {
         match self {
             Self::Active => "active",
             Self::NoMembers => "no-members",
+            Self::Paused => "paused",
+            Self::CircuitOpen => "circuit-open",
             Self::Degraded => "degraded",
         }
     }

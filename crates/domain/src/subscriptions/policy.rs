@@ -1,7 +1,7 @@
 //! What a subscription does with what goes wrong: retries, dead letters, deduplication, and where events
 //! are pushed to.
 
-use ports::TopicName;
+use ports::{GroupId, TopicName};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -67,6 +67,15 @@ pub struct DeadLetterPolicy {
     pub topic: TopicName,
     /// When it is too much.
     pub storm_guard: Option<StormGuard>,
+}
+
+impl DeadLetterPolicy {
+    /// That of a subscription which does not say.
+    #[allow(clippy::expect_used, reason = "a subscription's name leaves room for it")]
+    pub fn of(subscription: &GroupId) -> Self {
+        let topic = TopicName::new(&format!("{subscription}.dlq")).expect("it is a name and fits");
+        Self { enabled: true, topic, storm_guard: Some(StormGuard::default()) }
+    }
 }
 
 /// Pauses a subscription of which too much becomes dead letters.

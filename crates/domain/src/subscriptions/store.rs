@@ -52,14 +52,37 @@ pub(super) async fn load(jobs: &dyn JobStore) -> Result<Vec<(Definition, u64)>> 
 
 /// Keeps a new definition and gives its version; `None` where there is one of that name.
 pub(super) async fn put(jobs: &dyn JobStore, definition: &Definition) -> Result<Option<u64>> {
-    let value = serde_json::to_vec(definition).map_err(|error| {
-        Error::new(ErrorCode::Internal, format!("a definition cannot be written: {error}"))
-    })?;
-    match jobs.put(JobKind::Subscription, definition.name.as_str(), Expected::Absent, value.into()).await {
+    let value = encode(definition)?;
+    match jobs.put(JobKind::Subscription, definition.name.as_str(), Expected::Absent, value).await {
         Ok(version) => Ok(Some(version)),
         Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Keeps another version of a definition and gives its version.
+///
+/// # Errors
+/// `conflict` where it was changed since `version`.
+pub(super) async fn replace(jobs: &dyn JobStore, definition: &Definition, version: u64) -> Result<u64> {
+    let value = encode(definition)?;
+    let name = definition.name.as_str();
+    jobs.put(JobKind::Subscription, name, Expected::Version(version), value).await.map_err(|error| {
+        if error.kind() == ErrorKind::Conflict {
+            Error::new(
+                ErrorCode::Conflict,
+                format!("subscription `{name}` was changed meanwhile; read it again"),
+            )
+        } else {
+            error.into()
+        }
+    })
+}
+
+fn encode(definition: &Definition) -> Result<Bytes> {
+    serde_json::to_vec(definition)
+        .map(Bytes::from)
+        .map_err(|error| Error::new(ErrorCode::Internal, format!("a definition cannot be written: {error}")))
 }
 
 /// Forgets a subscription's offsets, then its definition.

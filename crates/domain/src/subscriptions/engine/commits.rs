@@ -10,12 +10,16 @@ use std::{future::Future, sync::Arc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     next: Offset,
-    acked: u64,
+    done: u64,
+    /// Attempts of undecided events are told too, where no store counts them.
+    attempts: u64,
 }
 
 impl Mark {
     pub(super) fn of(core: &PartitionCore) -> Self {
-        Self { next: core.committable(), acked: core.counters().acked }
+        let counters = core.counters();
+        let attempts = if core.config().claims { 0 } else { counters.lapsed + counters.failed };
+        Self { next: core.committable(), done: counters.done + counters.passed_over, attempts }
     }
 }
 
@@ -38,7 +42,7 @@ impl Part {
         core: &PartitionCore,
     ) -> Self {
         let mark = Mark::of(core);
-        let metadata = commit_map::encode(log, mark.next, core.done_beyond());
+        let metadata = commit_map::encode(log, mark.next, core.done_beyond().ranges());
         let commit = OffsetCommit {
             partition: partition.clone(),
             generation,
