@@ -38,7 +38,14 @@ impl Part {
         core: &PartitionCore,
     ) -> Self {
         let mark = Mark::of(core);
-        let metadata = commit_map::encode(log, mark.next, core.done_beyond());
+        let progress = commit_map::Progress {
+            log,
+            epoch: commit_map::Epoch::default(),
+            next: mark.next,
+            done: core.done_beyond(),
+            attempts: [],
+        };
+        let metadata = commit_map::encode(progress, commit_map::BYTES_MAX).text;
         let commit = OffsetCommit {
             partition: partition.clone(),
             generation,

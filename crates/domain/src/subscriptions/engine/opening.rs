@@ -7,7 +7,10 @@
 
 use super::{Context, log_hash};
 use crate::{
-    delivery::{DoneSet, commit_map},
+    delivery::{
+        DoneSet,
+        commit_map::{self, Unreadable},
+    },
     error::Result,
 };
 use ports::{Committed, ErrorKind, Generation, LogReader, Offset, PortError, Position, TopicPartition};
@@ -127,11 +130,9 @@ enum Belief {
 
 fn believe(committed: &Committed, log: u64) -> Belief {
     let next = committed.next;
-    if !commit_map::is_ours(&committed.metadata) {
-        return Belief::Foreign { next };
-    }
-    match commit_map::decode(&committed.metadata, log, next) {
-        Some(done) => Belief::Ours { next, done },
-        None => Belief::OtherLog,
+    match commit_map::decode(&committed.metadata) {
+        Ok(map) if map.log == log && map.next == next => Belief::Ours { next, done: map.done },
+        Ok(_) | Err(Unreadable::Damaged) => Belief::OtherLog,
+        Err(Unreadable::NotOurs) => Belief::Foreign { next },
     }
 }
