@@ -8,6 +8,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use ports::{GroupId, Header, Offset, PartitionId, Record, Timestamp, TopicName};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 /// Names of the headers that a dead letter has beside those of its event.
 pub mod header {
@@ -53,8 +54,10 @@ pub const HEADROOM_BYTES: usize = 64 << 10;
 pub struct Origin<'a> {
     /// The subscription that could not handle it.
     pub subscription: &'a GroupId,
-    /// Tells the subscription, its epoch and the log from others of their names.
+    /// Tells the subscription and the log from others of their names.
     pub log: u64,
+    /// The epoch in which it was delivered.
+    pub epoch: Uuid,
     /// The topic.
     pub topic: &'a TopicName,
     /// The partition.
@@ -72,6 +75,7 @@ impl Origin<'_> {
         let digest = Sha256::new()
             .chain_update(self.subscription.as_str())
             .chain_update(self.log.to_be_bytes())
+            .chain_update(self.epoch.as_bytes())
             .chain_update(self.partition.to_be_bytes())
             .chain_update(self.offset.to_be_bytes())
             .finalize();

@@ -2,7 +2,7 @@
 
 use super::policy::{DeadLetterPolicy, DedupPolicy, PushFormat, PushTarget, RetryPolicy};
 use crate::{
-    delivery::Ordering,
+    delivery::{Ordering, commit_map::Epoch},
     error::{Error, Result, invalid_name},
     limits::Limits,
     topics::topic_name,
@@ -188,12 +188,22 @@ pub struct Definition {
     /// Where it begins, as it was said.
     pub start: StartSpec,
     /// What `start` meant when the subscription was made: where each partition begins that has no
-    /// committed position. A partition that is not here, as it came later, begins at its first event.
+    /// committed position, or one of an earlier epoch. A partition that is not here, as it came later, begins
+    /// at its first event.
     #[serde(with = "as_places")]
-    pub places: BTreeMap<TopicPartition, Offset>,
+    pub places: BTreeMap<TopicPartition, Place>,
     /// When it was made, in epoch milliseconds.
     #[serde(rename = "createdAt")]
     pub created_at_ms: i64,
+}
+
+/// Where a partition begins an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The first event of it.
+    pub offset: Offset,
+    /// The epoch.
+    pub epoch: Epoch,
 }
 
 /// Why a subscription is paused.
@@ -220,6 +230,11 @@ impl Cause {
 }
 
 impl Definition {
+    /// The epoch that all partitions begin with.
+    pub fn first_epoch(&self) -> Epoch {
+        Epoch { counter: 0, id: self.uid }
+    }
+
     /// What becomes of what cannot be handled.
     pub fn dead_letter_policy(&self) -> DeadLetterPolicy {
         self.dead_letter.clone().unwrap_or_else(|| DeadLetterPolicy::of(&self.name))
@@ -457,25 +472,43 @@ mod as_texts {
 }
 
 mod as_places {
+    use super::Place;
+    use crate::delivery::commit_map::Epoch;
     use ports::{Offset, PartitionId, TopicName, TopicPartition};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::collections::BTreeMap;
+    use uuid::Uuid;
 
-    type Places = BTreeMap<TopicPartition, Offset>;
+    type Places = BTreeMap<TopicPartition, Place>;
 
     pub(super) fn serialize<S: Serializer>(places: &Places, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(places.iter().map(|(at, offset)| (at.topic.as_str(), at.partition, offset)))
+        to.collect_seq(places.iter().map(|(at, Place { offset, epoch })| {
+            (at.topic.as_str(), at.partition, offset, epoch.counter, epoch.id)
+        }))
+    }
+
+    /// With its epoch, or, as it was kept before there were epochs, without.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Kept {
+        Now(String, PartitionId, Offset, u64, Uuid),
+        Before(String, PartitionId, Offset),
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Places, D::Error> {
-        let places = Vec::<(String, PartitionId, Offset)>::deserialize(from)?;
+        let places = Vec::<Kept>::deserialize(from)?;
         places
             .into_iter()
-            .map(|(topic, partition, offset)| {
-                Ok((
-                    TopicPartition::new(TopicName::new(&topic).map_err(D::Error::custom)?, partition),
-                    offset,
-                ))
+            .map(|kept| {
+                let (topic, partition, offset, counter, id) = match kept {
+                    Kept::Now(topic, partition, offset, counter, id) => {
+                        (topic, partition, offset, counter, id)
+                    }
+                    Kept::Before(topic, partition, offset) => (topic, partition, offset, 0, Uuid::nil()),
+                };
+                let topic = TopicName::new(&topic).map_err(D::Error::custom)?;
+                let place = Place { offset, epoch: Epoch { counter, id } };
+                Ok((TopicPartition::new(topic, partition), place))
             })
             .collect()
     }
@@ -582,7 +615,8 @@ mod tests {
     #[test]
     fn a_definition_reads_back_as_it_was_kept() {
         let mut decided = decide(&new(), &Limits::default(), Timestamp(7)).unwrap();
-        decided.places.insert(TopicPartition::new(decided.topics[0].clone(), 1), 99);
+        let place = Place { offset: 99, epoch: Epoch { counter: 3, id: Uuid::now_v7() } };
+        decided.places.insert(TopicPartition::new(decided.topics[0].clone(), 1), place);
         let kept = serde_json::to_vec(&decided).unwrap();
         assert_eq!(serde_json::from_slice::<Definition>(&kept).unwrap(), decided);
     }

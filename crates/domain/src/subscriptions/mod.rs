@@ -14,6 +14,7 @@ pub mod circuit;
 mod definition;
 mod dispatch;
 mod engine;
+mod mirror;
 pub mod policy;
 mod store;
 
@@ -34,6 +35,7 @@ use crate::{
     topics::Topics,
 };
 use bytestring::ByteString;
+use definition::Place;
 use dispatch::Dispatcher;
 use engine::{EngineHandle, Item, PartitionKey, Snapshot};
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
@@ -89,6 +91,10 @@ pub struct DeliveryConfig {
     /// The most bytes that the buffers of a subscription's partitions hold together; each has at least
     /// 1 MiB.
     pub buffer_bytes_max: usize,
+    /// The most bytes of a commit's metadata: Kafka's `offset.metadata.max.bytes`.
+    pub metadata_bytes_max: usize,
+    /// How often positions are mirrored to the state store at most.
+    pub mirror_interval: Duration,
     /// How long one read waits for events.
     pub read_wait: Duration,
 }
@@ -113,6 +119,8 @@ impl Default for DeliveryConfig {
             buffer_events_max: 2_000,
             held_events_max: 10_000,
             buffer_bytes_max: 16 << 20,
+            metadata_bytes_max: crate::delivery::commit_map::BYTES_MAX,
+            mirror_interval: Duration::from_secs(60),
             read_wait: Duration::from_secs(5),
         }
     }
@@ -293,7 +301,9 @@ impl Subscriptions {
             };
             partitions.insert(topic.clone(), meta.partitions);
         }
-        definition.places = self.places(&definition.start, &partitions).await?;
+        let places = self.places(&definition.start, &partitions).await?;
+        let epoch = definition.first_epoch();
+        definition.places = places.into_iter().map(|(at, offset)| (at, Place { offset, epoch })).collect();
         self.take_over_group(&definition, &partitions).await?;
         let version = store::put(&*self.ports.jobs, &definition).await?.ok_or_else(exists)?;
         let entry = self.enter(Arc::new(definition), version);
@@ -474,9 +484,9 @@ impl Subscriptions {
     async fn set_paused(&self, name: &str, paused: Option<Paused>) -> Result<SubscriptionView> {
         let _changing = self.changing.lock().await;
         let entry = self.entry(name)?;
-        let mut definition = (*entry.definition).clone();
-        definition.paused = paused;
-        let version = store::replace(&*self.ports.jobs, &definition, entry.version).await?;
+        let jobs = &*self.ports.jobs;
+        let (definition, version) =
+            store::change(jobs, &entry.definition, |definition| definition.paused = paused.clone()).await?;
         entry.engine.pause(definition.paused.as_ref().map(Cause::of)).await?;
         let changed = entry.with(Arc::new(definition), version);
         self.entries.write().insert(changed.definition.name.clone(), changed.clone());

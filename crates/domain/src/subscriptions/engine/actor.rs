@@ -8,7 +8,7 @@ use super::{
     deciding::{Reply, SettledBatch, Settling},
     member::{Member, News},
     nothing,
-    opening::{self, Assigned, Opened, Opening},
+    opening::{self, Assigned, Opened, Opening, Start},
     owned::{Owned, key_of},
     reading::{self, Found, Reading},
     serving::Waiter,
@@ -415,17 +415,19 @@ impl Actor {
     }
 
     fn own(&mut self, opened: Opened, buffer_bytes_max: usize) {
-        let Opened { assigned: Assigned { partition, generation }, from, done, log, reader } = opened;
+        let Opened { assigned: Assigned { partition, generation }, start, log, reader } = opened;
+        let Start { from, done, attempts, epoch } = start;
         let session = rand::random();
         let mut core = PartitionCore::new(self.core_config(buffer_bytes_max), session, from, rand::random());
         let committed = Some(Mark::of(&core));
-        core.with_progress(done, BTreeMap::new());
+        core.with_progress(done, attempts);
         let key = key_of(&partition);
         let owned = Owned {
             partition,
             generation,
             session,
             log,
+            epoch,
             core,
             reader: Some(reader),
             read_failures: 0,
@@ -494,11 +496,13 @@ impl Actor {
                 tracing::error!(subscription = %name, %partition, lost, earliest, "retention deleted events before they were delivered");
                 self.loss = Some((self.context.cause("events-lost", detail), self.context.now()));
             }
-            Found::OtherLog { from, log } => {
+            Found::OtherLog { start, log } => {
+                let from = start.from;
                 tracing::error!(subscription = %name, %partition, from, "the log was cut or made again; going on from another place");
                 let config = owned.core.config().clone();
                 owned.session = rand::random();
                 owned.log = log;
+                owned.epoch = start.epoch;
                 let fresh = PartitionCore::new(config, owned.session, from, rand::random());
                 let unused = std::mem::replace(&mut owned.core, fresh).revoke();
                 owned.counted = crate::delivery::Counters::default();
@@ -553,11 +557,8 @@ impl Actor {
             (self.context.on_storm)(cause.clone());
             self.paused = Some(cause);
         }
+        self.touch_ready(key);
         let Some(owned) = self.owned.get_mut(&key) else { return };
-        if owned.core.has_ready() && !owned.queued {
-            owned.queued = true;
-            self.ready.push_back(key);
-        }
         let timeout = owned.core.next_timeout();
         if timeout != owned.timeout {
             if let Some(at) = owned.timeout {
@@ -577,6 +578,15 @@ impl Actor {
             }
         }
         self.read(key);
+    }
+
+    /// Puts a partition in the queue where it has something to give.
+    fn touch_ready(&mut self, key: PartitionKey) {
+        let Some(owned) = self.owned.get_mut(&key) else { return };
+        if owned.core.has_ready() && !owned.queued {
+            owned.queued = true;
+            self.ready.push_back(key);
+        }
     }
 
     /// Reads on where no read is under way and a good part of the buffer is free.
@@ -633,17 +643,20 @@ impl Actor {
     }
 
     fn begin_commit(&mut self, keys: &BTreeSet<PartitionKey>) {
+        let bytes_max = self.context.config.metadata_bytes_max;
         let mut parts = Vec::with_capacity(keys.len());
         for key in keys {
-            if let Some(owned) = self.owned.get(key).filter(|owned| !owned.fenced) {
-                let Owned { session, partition, generation, log, core, .. } = owned;
-                parts.push(Part::of(*key, *session, partition, *generation, *log, core));
+            if let Some(owned) = self.owned.get_mut(key).filter(|owned| !owned.fenced) {
+                let part = Part::of(*key, owned, bytes_max);
+                owned.set_progress_full(part.full);
+                parts.push(part);
             }
         }
         self.decided = 0;
         if !parts.is_empty() {
             self.committing.begin(self.context.clone(), parts);
         }
+        keys.iter().for_each(|key| self.touch_ready(*key));
     }
 
     fn committed(&mut self, outcome: Vec<Committed>) {

@@ -7,7 +7,7 @@
 //!   answer that was lost.
 //! - The keys of one call are distinct; the second of two events of one key waits for the first.
 
-use super::{Context, Handed, PartitionKey, actor::Actor, backoff, serving::Waiter};
+use super::{Context, Handed, PartitionKey, actor::Actor, backoff, owned::Owned, serving::Waiter};
 use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Taken},
     event::header,
@@ -15,7 +15,8 @@ use crate::{
 };
 use bytes::Bytes;
 use ports::{
-    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, PortError, Record, Token,
+    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, PortError, Record,
+    StoredRecord, Token,
 };
 use sha2::{Digest, Sha256};
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -120,7 +121,7 @@ impl Actor {
             };
             let claim_key = match taken.own {
                 Some(own) => own.tag.key,
-                None => self.context.claim_key(owned.log, key, record),
+                None => claim_key(owned, record),
             };
             if !seen.insert(claim_key) {
                 tags.push(None);
@@ -239,28 +240,26 @@ impl Actor {
     }
 }
 
-impl Context {
-    /// What is claimed for an event: the subscription, its epoch and the log (which `log` stands for), and
-    /// the event's source and id; or its place, where it has none.
-    fn claim_key(&self, log: u64, partition: &PartitionKey, record: &ports::StoredRecord) -> ClaimKey {
-        let mut hash = Sha256::new().chain_update(log.to_be_bytes());
-        match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
-            (Some(source), Some(id)) => {
-                hash.update([1]);
-                hash.update((source.len() as u64).to_be_bytes());
-                hash.update(source);
-                hash.update(id);
-            }
-            _ => {
-                hash.update([2]);
-                hash.update(partition.topic.to_be_bytes());
-                hash.update(partition.partition.to_be_bytes());
-                hash.update(record.offset.to_be_bytes());
-            }
+/// What is claimed for an event: the subscription and the log (which `log` stands for), the epoch, and the
+/// event's source and id; or its place, where it has none.
+fn claim_key(owned: &Owned, record: &StoredRecord) -> ClaimKey {
+    let mut hash =
+        Sha256::new().chain_update(owned.log.to_be_bytes()).chain_update(owned.epoch.id.as_bytes());
+    match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
+        (Some(source), Some(id)) => {
+            hash.update([1]);
+            hash.update((source.len() as u64).to_be_bytes());
+            hash.update(source);
+            hash.update(id);
         }
-        let digest = hash.finalize();
-        ClaimKey(std::array::from_fn(|i| digest[i]))
+        _ => {
+            hash.update([2]);
+            hash.update(owned.partition.partition.to_be_bytes());
+            hash.update(record.offset.to_be_bytes());
+        }
     }
+    let digest = hash.finalize();
+    ClaimKey(std::array::from_fn(|i| digest[i]))
 }
 
 impl Context {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use ports::{AppendRequest, Monotonic, TopicName};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
+use uuid::Uuid;
 
 /// The most dead letters of one append.
 const BATCH_MAX: usize = 500;
@@ -31,6 +32,7 @@ pub(super) struct ToKeep {
     session: u32,
     topic: TopicName,
     log: u64,
+    epoch: Uuid,
     letter: DeadLetter,
     asked: Option<Asked>,
 }
@@ -50,6 +52,7 @@ impl ToKeep {
         Origin {
             subscription: &context.definition.name,
             log: self.log,
+            epoch: self.epoch,
             topic: &self.topic,
             partition: self.key.partition,
             offset: self.letter.record.offset,
@@ -104,7 +107,7 @@ impl Actor {
         asked: Option<Asked>,
     ) {
         let Some(owned) = self.owned.get(&key) else { return };
-        let (topic, log) = (owned.partition.topic.clone(), owned.log);
+        let (topic, log, epoch) = (owned.partition.topic.clone(), owned.log, owned.epoch.id);
         let definition = &self.context.definition;
         if !self.context.dead_letter.enabled {
             let last = &letter.failures.last;
@@ -113,10 +116,10 @@ impl Actor {
                 attempts = letter.attempts, kind = last.kind,
                 "an event could not be handled and is let go, as dead letters are off",
             );
-            let to_keep = ToKeep { key, session, topic, log, letter, asked };
+            let to_keep = ToKeep { key, session, topic, log, epoch, letter, asked };
             return self.dead_letter_kept(to_keep.kept(Bytes::new()));
         }
-        self.dead_letters.queue.push_back(ToKeep { key, session, topic, log, letter, asked });
+        self.dead_letters.queue.push_back(ToKeep { key, session, topic, log, epoch, letter, asked });
     }
 
     /// Begins to keep what waits for it.

@@ -31,7 +31,7 @@ use crate::{
     error::{Error, ErrorCode, Result},
     topics::Topics,
 };
-use ports::{Clock, Monotonic, Offset, PartitionId, TopicName};
+use ports::{Clock, JobStore, Monotonic, Offset, PartitionId, TopicName};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -310,6 +310,10 @@ struct Context {
 impl Context {
     fn now(&self) -> Monotonic {
         self.ports.clock.monotonic()
+    }
+
+    fn jobs(&self) -> &dyn JobStore {
+        &*self.ports.jobs
     }
 
     /// Now, on both clocks.

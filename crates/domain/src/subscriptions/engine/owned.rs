@@ -2,7 +2,7 @@
 
 use super::{PartitionKey, commits::Mark};
 use crate::{
-    delivery::{Counters, PartitionCore},
+    delivery::{Counters, PartitionCore, commit_map::Epoch},
     subscriptions::Cause,
 };
 use ports::{Generation, LogReader, Monotonic, Offset, TopicPartition};
@@ -14,6 +14,8 @@ pub(super) struct Owned {
     pub(super) session: u32,
     /// Names the subscription and the log in commits, claims and dead letters.
     pub(super) log: u64,
+    /// The epoch that it is in.
+    pub(super) epoch: Epoch,
     pub(super) core: PartitionCore,
     /// Here while no read is under way.
     pub(super) reader: Option<Box<dyn LogReader>>,
@@ -23,7 +25,7 @@ pub(super) struct Owned {
     pub(super) end: Offset,
     /// What is committed, as far as it is known.
     pub(super) committed: Option<Mark>,
-    /// The room that the last commit's metadata took, of what there is, in thousandths.
+    /// The last commit's metadata left little room.
     pub(super) progress_full: bool,
     /// Another member owns it already; nothing is committed any more.
     pub(super) fenced: bool,
@@ -33,6 +35,15 @@ pub(super) struct Owned {
     pub(super) counted: Counters,
     pub(super) queued: bool,
     pub(super) timeout: Option<Monotonic>,
+}
+
+impl Owned {
+    /// Notes whether a commit's metadata left little room. Nothing new goes out while that is so: what it is
+    /// done with could not be told any more. What was out already goes on.
+    pub(super) fn set_progress_full(&mut self, full: bool) {
+        self.progress_full = full;
+        self.core.set_intake(!full);
+    }
 }
 
 /// The key of a partition.
