@@ -97,6 +97,9 @@ pub struct DeliveryConfig {
     pub mirror_interval: Duration,
     /// How long one read waits for events.
     pub read_wait: Duration,
+    /// What is left to chance is drawn from this, so that a run can be played again; `None` draws from the
+    /// system.
+    pub seed: Option<u64>,
 }
 
 impl DeliveryConfig {
@@ -122,6 +125,7 @@ impl Default for DeliveryConfig {
             metadata_bytes_max: crate::delivery::commit_map::BYTES_MAX,
             mirror_interval: Duration::from_secs(60),
             read_wait: Duration::from_secs(5),
+            seed: None,
         }
     }
 }

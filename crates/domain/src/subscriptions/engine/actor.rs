@@ -16,16 +16,21 @@ use super::{
 };
 use crate::{
     delivery::{CoreConfig, Effect, Incoming, PartitionCore, backoff::Backoff},
-    subscriptions::{Cause, policy::Jitter},
+    subscriptions::{
+        Cause,
+        mirror::{self, Mirrored},
+        policy::Jitter,
+    },
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use ports::{
     ErrorKind, Generation, Handover, MembershipEvent, Monotonic, ReadLimits, StoredRecord, TopicPartition,
 };
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use slab::Slab;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    hash::{BuildHasher, RandomState},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -59,6 +64,7 @@ enum Wake {
     Claimed(Box<Claimed>),
     Settled(SettledBatch),
     Written(Written),
+    Mirrored,
     Time,
 }
 
@@ -69,9 +75,9 @@ pub(super) struct Actor {
     pub(super) back: mpsc::UnboundedSender<Returned>,
     member: Member,
     /// What the group gave, owned or still being opened.
-    assigned: HashMap<TopicPartition, Generation>,
+    assigned: BTreeMap<TopicPartition, Generation>,
     openings: FuturesUnordered<BoxFuture<'static, Opening>>,
-    pub(super) owned: HashMap<PartitionKey, Owned>,
+    pub(super) owned: BTreeMap<PartitionKey, Owned>,
     reads: FuturesUnordered<BoxFuture<'static, (Reading, Found)>>,
     committing: commits::UnderWay,
     commit_due: Option<Monotonic>,
@@ -79,6 +85,10 @@ pub(super) struct Actor {
     /// Decisions since the last commit began.
     pub(super) decided: usize,
     dirty: BTreeSet<PartitionKey>,
+    /// Partitions whose committed position is not mirrored yet.
+    unmirrored: BTreeSet<PartitionKey>,
+    mirror_at: Option<Monotonic>,
+    mirroring: FuturesUnordered<BoxFuture<'static, ()>>,
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) waiters_max: usize,
     /// Partitions that have something to deliver, in the order in which they are asked.
@@ -101,7 +111,9 @@ pub(super) struct Actor {
     /// Why nothing is delivered, by the engine's own decision.
     pub(super) paused: Option<Cause>,
     /// Hashes keys to lanes; keys that users choose must not be able to fall together.
-    hasher: RandomState,
+    hasher: DefaultHasher,
+    /// Where sessions, leases and delays are drawn from.
+    pub(super) rng: StdRng,
     group_trouble: Option<Cause>,
     opening_trouble: Option<Cause>,
     commit_trouble: Option<Cause>,
@@ -114,6 +126,9 @@ impl Actor {
     pub(super) fn new(context: Arc<Context>, inbox: mpsc::Receiver<Command>, waiters_max: usize) -> Self {
         let (back, returned) = mpsc::unbounded_channel();
         let paused = context.definition.paused.as_ref().map(Cause::of);
+        let mut rng = context.config.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64);
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(rng.random());
         Self {
             member: Member::new(context.clone()),
             storm: context.dead_letter.storm_guard.map(Storm::new),
@@ -121,15 +136,18 @@ impl Actor {
             inbox,
             returned,
             back,
-            assigned: HashMap::new(),
+            assigned: BTreeMap::new(),
             openings: FuturesUnordered::new(),
-            owned: HashMap::new(),
+            owned: BTreeMap::new(),
             reads: FuturesUnordered::new(),
             committing: commits::UnderWay::default(),
             commit_due: None,
             commit_failures: 0,
             decided: 0,
             dirty: BTreeSet::new(),
+            unmirrored: BTreeSet::new(),
+            mirror_at: None,
+            mirroring: FuturesUnordered::new(),
             waiters: VecDeque::new(),
             waiters_max,
             ready: VecDeque::new(),
@@ -145,7 +163,8 @@ impl Actor {
             writes: FuturesUnordered::new(),
             effects: Vec::new(),
             paused,
-            hasher: RandomState::new(),
+            hasher,
+            rng,
             group_trouble: None,
             opening_trouble: None,
             commit_trouble: None,
@@ -185,25 +204,29 @@ impl Actor {
             Wake::Claimed(claimed) => self.claimed(*claimed),
             Wake::Settled(settled) => self.settled(settled),
             Wake::Written(written) => self.dead_letters_written(written),
-            Wake::Time => {}
+            Wake::Mirrored | Wake::Time => {}
         }
     }
 
     async fn wake(&mut self) -> Wake {
         let timer = self.timer();
         let clock = &*self.context.ports.clock;
+        // In a fixed order, so that a run can be played again; what was asked for comes last, as it can wait
+        // and the others bound themselves.
         tokio::select! {
-            command = self.inbox.recv() => Wake::Command(command),
+            biased;
             Some(leases) = self.returned.recv() => Wake::Returned(leases),
             news = self.member.next() => Wake::News(Box::new(news)),
-            Some(opening) = self.openings.next(), if !self.openings.is_empty() => Wake::Opened(opening),
-            Some(read) = self.reads.next(), if !self.reads.is_empty() => Wake::Read(Box::new(read)),
             outcome = self.committing.outcome() => Wake::Committed(outcome),
+            Some(settled) = self.settles.next(), if !self.settles.is_empty() => Wake::Settled(settled),
             Some(claimed) = self.claiming.next(), if !self.claiming.is_empty() => {
                 Wake::Claimed(Box::new(claimed))
             }
-            Some(settled) = self.settles.next(), if !self.settles.is_empty() => Wake::Settled(settled),
             Some(written) = self.writes.next(), if !self.writes.is_empty() => Wake::Written(written),
+            Some(opening) = self.openings.next(), if !self.openings.is_empty() => Wake::Opened(opening),
+            Some(read) = self.reads.next(), if !self.reads.is_empty() => Wake::Read(Box::new(read)),
+            Some(()) = self.mirroring.next(), if !self.mirroring.is_empty() => Wake::Mirrored,
+            command = self.inbox.recv() => Wake::Command(command),
             () = async { match timer {
                 Some(at) => clock.sleep_until(at).await,
                 None => std::future::pending().await,
@@ -417,8 +440,9 @@ impl Actor {
     fn own(&mut self, opened: Opened, buffer_bytes_max: usize) {
         let Opened { assigned: Assigned { partition, generation }, start, log, reader } = opened;
         let Start { from, done, attempts, epoch } = start;
-        let session = rand::random();
-        let mut core = PartitionCore::new(self.core_config(buffer_bytes_max), session, from, rand::random());
+        let session = self.rng.random();
+        let random = self.rng.random();
+        let mut core = PartitionCore::new(self.core_config(buffer_bytes_max), session, from, random);
         let committed = Some(Mark::of(&core));
         core.with_progress(done, attempts);
         let key = key_of(&partition);
@@ -500,10 +524,10 @@ impl Actor {
                 let from = start.from;
                 tracing::error!(subscription = %name, %partition, from, "the log was cut or made again; going on from another place");
                 let config = owned.core.config().clone();
-                owned.session = rand::random();
+                owned.session = self.rng.random();
                 owned.log = log;
                 owned.epoch = start.epoch;
-                let fresh = PartitionCore::new(config, owned.session, from, rand::random());
+                let fresh = PartitionCore::new(config, owned.session, from, self.rng.random());
                 let unused = std::mem::replace(&mut owned.core, fresh).revoke();
                 owned.counted = crate::delivery::Counters::default();
                 owned.committed = None;
@@ -640,6 +664,35 @@ impl Actor {
             self.commit_due = None;
             self.begin_commit(&dirty);
         }
+        let now = self.context.now();
+        if !self.unmirrored.is_empty()
+            && self.mirroring.is_empty()
+            && self.mirror_at.is_none_or(|at| at <= now)
+        {
+            self.mirror_at = Some(now + self.context.config.mirror_interval);
+            self.mirror();
+        }
+    }
+
+    /// Begins to mirror the positions that were committed since the last time. A failure is no harm: they are
+    /// mirrored with the next commit, or the group still has them.
+    fn mirror(&mut self) {
+        let keys = std::mem::take(&mut self.unmirrored);
+        let positions: Vec<_> = keys
+            .iter()
+            .filter_map(|key| self.owned.get(key))
+            .filter_map(|owned| {
+                let next = owned.committed?.next();
+                Some((owned.partition.clone(), Mirrored { log: owned.log, next, epoch: owned.epoch }))
+            })
+            .collect();
+        let context = self.context.clone();
+        self.mirroring.push(Box::pin(async move {
+            let name = &context.definition.name;
+            if let Err(error) = mirror::write(context.jobs(), &context.definition, &positions).await {
+                tracing::warn!(subscription = %name, %error, "positions could not be mirrored");
+            }
+        }));
     }
 
     fn begin_commit(&mut self, keys: &BTreeSet<PartitionKey>) {
@@ -669,6 +722,7 @@ impl Actor {
             match outcome {
                 Ok(()) => {
                     owned.committed = Some(mark);
+                    self.unmirrored.insert(key);
                     if mark != Mark::of(&owned.core) {
                         self.dirty.insert(key);
                     }
@@ -755,6 +809,9 @@ impl Actor {
     async fn finish(mut self) {
         let keys = self.owned.keys().copied().collect();
         self.commit_now(&keys).await;
+        if !self.unmirrored.is_empty() {
+            self.mirror();
+        }
         let keys: Vec<_> = self.owned.keys().copied().collect();
         keys.into_iter().for_each(|key| self.drop_partition(key));
         self.let_claims_go().await;
@@ -771,13 +828,14 @@ impl Actor {
         let until = clock.monotonic() + LAST_COMMIT_WITHIN;
         loop {
             self.settle_if_due();
-            let idle = self.claiming.is_empty() && self.settles.is_empty();
+            let idle = self.claiming.is_empty() && self.settles.is_empty() && self.mirroring.is_empty();
             if idle {
                 return;
             }
             tokio::select! {
                 Some(claimed) = self.claiming.next(), if !self.claiming.is_empty() => self.claimed(claimed),
                 Some(settled) = self.settles.next(), if !self.settles.is_empty() => self.settled(settled),
+                Some(()) = self.mirroring.next(), if !self.mirroring.is_empty() => {}
                 () = clock.sleep_until(until) => return,
             }
         }
@@ -785,7 +843,11 @@ impl Actor {
 }
 
 /// An event as its core sees it.
-fn incoming(hasher: &RandomState, record: StoredRecord) -> Incoming {
-    let key = record.record.key.as_ref().map(|key| hasher.hash_one(key));
+fn incoming(hasher: &DefaultHasher, record: StoredRecord) -> Incoming {
+    let key = record.record.key.as_ref().map(|key| {
+        let mut hasher = hasher.clone();
+        key.hash(&mut hasher);
+        hasher.finish()
+    });
     Incoming { record, key, attempts: 0, not_before: None, passed_over: false }
 }

@@ -18,6 +18,7 @@ use ports::{
     Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, PortError, Record,
     StoredRecord, Token,
 };
+use rand::RngExt;
 use sha2::{Digest, Sha256};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -128,7 +129,7 @@ impl Actor {
                 continue;
             }
             let asked = taken.own.and_then(|own| own.asked);
-            let token = asked.unwrap_or_else(|| Token(rand::random()));
+            let token = asked.unwrap_or_else(|| Token(self.rng.random()));
             let ground = match taken.own {
                 Some(Own { tag, counted, .. }) => Ground::Own { token: tag.token, counted },
                 None => Ground::Free,

@@ -16,6 +16,11 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// The committed offset.
+    pub(super) fn next(self) -> Offset {
+        self.next
+    }
+
     pub(super) fn of(core: &PartitionCore) -> Self {
         let counters = core.counters();
         let attempts = if core.config().claims { 0 } else { counters.lapsed + counters.failed };
