@@ -225,6 +225,7 @@ pub(crate) async fn simulate(seed: u64) {
             _ => {}
         }
         sleep(&*world.clock, Duration::from_millis(rng.random_range(0..8_000))).await;
+        world.oracle.check();
         for process in &mut processes {
             if let Some(ended) = process.clients.try_join_next() {
                 ended.unwrap();

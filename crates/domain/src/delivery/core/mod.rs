@@ -374,6 +374,10 @@ impl PartitionCore {
             }
             None => event.own = None,
         }
+        if !self.is_next(slot) {
+            self.put_back(slot, State::Ready);
+            return None;
+        }
         if self.is_used_up(self.events[slot as usize].attempts) {
             self.dead_letter(now, slot);
             return None;
@@ -381,9 +385,7 @@ impl PartitionCore {
         let event = &mut self.events[slot as usize];
         let must_be_alone = event.is_last_after_lapses(self.config.deliveries_max);
         event.alone = must_be_alone;
-        let before = event.before;
-        let is_next = before == NONE || self.events[before as usize].state.is_out();
-        if !is_next || (must_be_alone && others) {
+        if must_be_alone && others {
             self.put_back(slot, State::Ready);
             return None;
         }
@@ -423,14 +425,30 @@ impl PartitionCore {
         }
     }
 
+    /// Whether all that comes before a reserved event in its lane goes out too. What becomes a dead letter
+    /// instead is to be kept first.
+    fn is_next(&self, slot: u32) -> bool {
+        let before = self.events[slot as usize].before;
+        before == NONE || self.events[before as usize].state.is_at_client()
+    }
+
     /// What was reserved can never be delivered: it becomes a dead letter at once, under `claim`.
     pub fn reject(&mut self, now: Now, ticket: Ticket, claim: Option<ClaimTag>, failure: Failure) {
         if let Some(slot) = self.reserved(ticket) {
             let event = &mut self.events[slot as usize];
-            event.own = claim.map(|tag| Own { tag, counted: true, asked: None });
-            event.failed(now.wall, failure);
-            self.dead_letter(now, slot);
+            event.own = claim.map(|tag| Own { tag, counted: false, asked: None });
+            if self.is_next(slot) {
+                self.events[slot as usize].failed(now.wall, failure);
+                self.dead_letter(now, slot);
+            } else {
+                self.put_back(slot, State::Ready);
+            }
         }
+    }
+
+    /// Whether an event is read and undecided.
+    pub fn knows(&self, offset: Offset) -> bool {
+        self.index.contains_key(&offset)
     }
 
     /// Whether a client has what a ticket names, and may decide it.

@@ -25,7 +25,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 /// How often it is looked whether somebody else is done with an event, at least.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long attempts are known at least after a claim has ended without an outcome.
-const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
+pub(super) const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How much longer a claim lasts than it must, at most, so that the next of a run need not extend it at once.
 const SLACK_MAX: Duration = Duration::from_secs(5);
 

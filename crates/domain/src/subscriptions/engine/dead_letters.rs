@@ -1,21 +1,24 @@
 //! Keeping dead letters: appended in batches, one batch under way at a time, tried until it works.
 //!
 //! Invariants:
+//! - Before a dead letter is appended, its claim is taken from whoever had the delivery: an acknowledgement that
+//!   comes later is not `ok`. What was acknowledged first is no dead letter.
 //! - An event is done as a dead letter only after the append was acknowledged.
 //! - A failing append never becomes a skip: it is tried again, and after [`PATIENCE`] failures in a row nothing
 //!   is delivered until it works.
 
-use super::{Context, PartitionKey, actor::Actor, backoff, deciding::Asked};
+use super::{Context, PartitionKey, actor::Actor, backoff, claiming::ATTEMPTS_KEPT, deciding::Asked};
 use crate::{
     dead_letter::{self, HEADROOM_BYTES, Origin},
-    delivery::{ClaimTag, DeadLetter, Status, Ticket},
+    delivery::{ClaimTag, DeadLetter, Outcome, Status, Ticket},
     error::{Error, ErrorCode},
     subscriptions::Cause,
     topics::TopicMeta,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use ports::{AppendRequest, Monotonic, TopicName};
+use ports::{AppendRequest, Claim, ClaimRequest, Ground, Monotonic, Token, TopicName};
+use rand::RngExt;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -34,6 +37,8 @@ pub(super) struct ToKeep {
     log: u64,
     epoch: Uuid,
     letter: DeadLetter,
+    /// The lease that its claim is taken by; none where that was done, or there is no claim.
+    fence: Option<Token>,
     asked: Option<Asked>,
 }
 
@@ -66,10 +71,17 @@ impl ToKeep {
     }
 }
 
-/// What an append came to: for each whether it is kept.
+/// What an append came to, for each.
 pub(super) struct Written {
-    batch: Vec<ToKeep>,
-    outcomes: Vec<Result<(), Error>>,
+    batch: Vec<(ToKeep, Became)>,
+}
+
+/// What became of a dead letter.
+enum Became {
+    Kept,
+    /// Somebody else has, or had, its claim: it is no dead letter, or another's.
+    Fenced,
+    Failed(Error),
 }
 
 /// What is to be kept.
@@ -116,15 +128,23 @@ impl Actor {
                 attempts = letter.attempts, kind = last.kind,
                 "an event could not be handled and is let go, as dead letters are off",
             );
-            let to_keep = ToKeep { key, session, topic, log, epoch, letter, asked };
+            let to_keep = ToKeep { key, session, topic, log, epoch, letter, fence: None, asked };
             return self.dead_letter_kept(to_keep.kept(Bytes::new()));
         }
-        self.dead_letters.queue.push_back(ToKeep { key, session, topic, log, epoch, letter, asked });
+        let fence = letter.claim.map(|_| Token(self.rng.random()));
+        let to_keep = ToKeep { key, session, topic, log, epoch, letter, fence, asked };
+        self.dead_letters.queue.push_back(to_keep);
     }
 
     /// Begins to keep what waits for it.
     pub(super) fn keep_dead_letters_if_due(&mut self) {
         let now = self.context.now();
+        // The next owner of a partition comes to the same end by itself, unless it comes to another one.
+        let (queue, gone): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.dead_letters.queue)
+            .into_iter()
+            .partition(|one| self.owned.get(&one.key).is_some_and(|owned| owned.session == one.session));
+        self.dead_letters.queue = queue;
+        gone.into_iter().for_each(|one| self.reply(one.asked, Status::Expired));
         let dead_letters = &mut self.dead_letters;
         if dead_letters.under_way
             || dead_letters.queue.is_empty()
@@ -140,17 +160,21 @@ impl Actor {
 
     /// Notes what became of an append.
     pub(super) fn dead_letters_written(&mut self, written: Written) {
-        let Written { batch, outcomes } = written;
         self.dead_letters.under_way = false;
         let mut failed = None;
         let mut again = VecDeque::new();
-        for (mut one, outcome) in batch.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(()) => {
+        for (mut one, became) in written.batch {
+            match became {
+                Became::Kept => {
                     let id = one.origin(&self.context).id().into_bytes();
                     self.dead_letter_kept(one.kept(id));
                 }
-                Err(error) => {
+                Became::Fenced => {
+                    let ticket = one.letter.ticket;
+                    let status = self.dead_letter_done(one.key, one.session, ticket, Outcome::Fenced);
+                    self.reply(one.asked, status);
+                }
+                Became::Failed(error) => {
                     self.reply(one.asked.take(), Status::Unavailable);
                     again.push_back(one);
                     failed = Some(error);
@@ -179,36 +203,77 @@ impl Actor {
     }
 }
 
-/// Appends a batch.
-fn write(context: Arc<Context>, batch: Vec<ToKeep>) -> BoxFuture<'static, Written> {
+/// Takes the claims of a batch and appends it.
+fn write(context: Arc<Context>, mut batch: Vec<ToKeep>) -> BoxFuture<'static, Written> {
     Box::pin(async move {
-        let outcomes = match append(&context, &batch).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                let failed = |_| Err(Error::new(error.code(), error.detail()));
-                batch.iter().map(failed).collect()
-            }
+        let became = match fence(&context, &mut batch).await {
+            Ok(fenced) => append(&context, &batch, &fenced).await,
+            Err(error) => Err(error),
         };
-        Written { batch, outcomes }
+        let became = became.unwrap_or_else(|error| {
+            batch.iter().map(|_| Became::Failed(Error::new(error.code(), error.detail()))).collect()
+        });
+        Written { batch: batch.into_iter().zip(became).collect() }
     })
 }
 
-async fn append(context: &Context, batch: &[ToKeep]) -> Result<Vec<Result<(), Error>>, Error> {
+/// Takes the claims of those that have one still at their last delivery. Answers for each whether somebody
+/// else has it.
+async fn fence(context: &Context, batch: &mut [ToKeep]) -> Result<Vec<bool>, Error> {
+    let keep = context.definition.dedup.ttl.max(ATTEMPTS_KEPT);
+    let mut requests = Vec::new();
+    for one in &*batch {
+        if let (Some(tag), Some(token)) = (one.letter.claim, one.fence) {
+            let ground = Ground::Own { token: tag.token, counted: false };
+            let (key, lease) = (tag.key, 2 * APPEND_WITHIN);
+            requests.push(ClaimRequest { key, token, lease, keep, ground, note: Bytes::new() });
+        }
+    }
+    let mut fenced = vec![false; batch.len()];
+    if requests.is_empty() {
+        return Ok(fenced);
+    }
+    let mut claims = context.ports.idempotency.claim(requests).await?.into_iter();
+    for (one, fenced) in batch.iter_mut().zip(&mut fenced) {
+        if let (Some(tag), Some(token)) = (&mut one.letter.claim, one.fence) {
+            match claims.next() {
+                Some(Claim::Acquired { .. }) => {
+                    tag.token = token;
+                    one.fence = None;
+                }
+                _ => *fenced = true,
+            }
+        }
+    }
+    Ok(fenced)
+}
+
+async fn append(context: &Context, batch: &[ToKeep], fenced: &[bool]) -> Result<Vec<Became>, Error> {
     let topic = &context.dead_letter.topic;
     let Some(first) = batch.first() else { return Ok(Vec::new()) };
     let meta = topic_for(context, topic, &first.topic).await?;
     let records = batch
         .iter()
-        .map(|one| {
+        .zip(fenced)
+        .filter(|(_, fenced)| !**fenced)
+        .map(|(one, _)| {
             let origin = one.origin(context);
             let record = dead_letter::record(&origin, &one.letter);
             (dead_letter::partition_of(&record, &origin.id(), meta.partitions), record)
         })
         .collect();
     let request = AppendRequest { topic: topic.clone(), records, timeout: APPEND_WITHIN };
-    let result = context.ports.log.append(request).await;
+    let mut outcomes = context.ports.log.append(request).await.outcomes.into_iter();
     // One that may have been appended is appended again: its id makes the two one.
-    Ok(result.outcomes.into_iter().map(|outcome| outcome.map(|_| ()).map_err(Error::from)).collect())
+    let became = |fenced: &bool| match fenced {
+        true => Became::Fenced,
+        false => match outcomes.next() {
+            Some(Ok(_)) => Became::Kept,
+            Some(Err(error)) => Became::Failed(error.into()),
+            None => Became::Failed(Error::new(ErrorCode::Internal, "the log did not answer for a record")),
+        },
+    };
+    Ok(fenced.iter().map(became).collect())
 }
 
 /// The topic of dead letters, made where it is not there: it keeps for ever, and takes what its source takes

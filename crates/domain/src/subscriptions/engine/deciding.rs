@@ -137,7 +137,10 @@ impl Actor {
         for item in items {
             let Item { index, key, lease, claim, decision } = item;
             let asked = Asked { reply, index };
-            let owned = self.owned.get_mut(&key).filter(|owned| owned.session == lease.id.session);
+            // What is decided already is known to the store: whether by an acknowledgement or otherwise.
+            let owned = self.owned.get_mut(&key).filter(|owned| {
+                owned.session == lease.id.session && (claim.is_none() || owned.core.knows(lease.offset))
+            });
             let status = match owned {
                 Some(owned) => {
                     let status = owned.core.decide(now, lease, decision);
@@ -237,7 +240,7 @@ impl Actor {
         }
     }
 
-    fn dead_letter_done(
+    pub(super) fn dead_letter_done(
         &mut self,
         key: PartitionKey,
         session: u32,
