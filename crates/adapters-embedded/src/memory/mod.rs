@@ -42,15 +42,14 @@ impl Memory {
     /// An empty backend with these times of group membership.
     pub fn with_groups(clock: Arc<dyn Clock>, config: GroupConfig) -> Self {
         let log = Arc::new(MemoryLog::new(clock.clone()));
-        let idempotency = Arc::new(MemoryIdempotency::new(clock.clone()));
-        let groups = Groups::new(log.clone(), clock, config);
+        let groups = Groups::new(log.clone(), clock.clone(), config);
         Self {
             log,
             admin: groups.admin(),
             offsets: Arc::new(MemoryOffsets::new(groups.clone())),
             groups,
             jobs: Arc::default(),
-            idempotency,
+            idempotency: Arc::new(MemoryIdempotency::new(clock)),
         }
     }
 
