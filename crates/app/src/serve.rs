@@ -213,7 +213,9 @@ impl Service {
         let left_for_log = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         let emptied = self.publisher.shutdown(self.clock.monotonic() + left_for_log).await;
         if !emptied {
-            tracing::warn!("what was accepted to be published later, or its outcome, was cut off at the deadline");
+            tracing::warn!(
+                "what was accepted to be published later, or its outcome, was cut off at the deadline"
+            );
         }
         drop((self.subscriptions, self.publisher));
         // Closing is quick, and is given its moment also when the deadline has passed.

@@ -130,7 +130,10 @@ impl Event {
             if key.chars().count() > IDEMPOTENCY_KEY_MAX {
                 return Err(Error::invalid(
                     "idempotencykey",
-                    format!("must have at most {IDEMPOTENCY_KEY_MAX} characters, has {}", key.chars().count()),
+                    format!(
+                        "must have at most {IDEMPOTENCY_KEY_MAX} characters, has {}",
+                        key.chars().count()
+                    ),
                 ));
             }
         }

@@ -74,7 +74,9 @@ where
     let Published { mut items, is_batch } = published;
     // Where the key came in the header, a fault of it is the header's.
     let problem = |error: Error| match &key {
-        Some(_) => preferences::of_header(error).map_or_else(|error| Problem::named(error, naming), Problem::from),
+        Some(_) => {
+            preferences::of_header(error).map_or_else(|error| Problem::named(error, naming), Problem::from)
+        }
         None => Problem::named(error, naming),
     };
     if let Some(key) = &key {

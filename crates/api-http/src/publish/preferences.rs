@@ -23,7 +23,10 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ByteString>>
         return Err(Error::invalid(IDEMPOTENCY_KEY, "is given twice"));
     }
     let wrong = || {
-        Error::invalid(IDEMPOTENCY_KEY, format!("must have 1 to {KEY_MAX} visible ASCII characters, quoted or not"))
+        Error::invalid(
+            IDEMPOTENCY_KEY,
+            format!("must have 1 to {KEY_MAX} visible ASCII characters, quoted or not"),
+        )
     };
     let text = value.to_str().map_err(|_| wrong())?.trim();
     let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
@@ -88,7 +91,11 @@ mod tests {
         let key = |value: &str| idempotency_key(&headers(&[(IDEMPOTENCY_KEY, value)]));
         assert_eq!(key("order-1").unwrap().as_deref(), Some("order-1"));
         assert_eq!(key("\"order-1\"").unwrap().as_deref(), Some("order-1"));
-        assert_eq!(key("\"a\"b\"").unwrap().as_deref(), Some("\"a\"b\""), "these are no quotes around a text");
+        assert_eq!(
+            key("\"a\"b\"").unwrap().as_deref(),
+            Some("\"a\"b\""),
+            "these are no quotes around a text"
+        );
         assert_eq!(idempotency_key(&HeaderMap::new()).unwrap(), None);
         for bad in ["", "\"\"", "a\tb", "\u{e9}", &"x".repeat(256)] {
             assert_eq!(key(bad).unwrap_err().fields()[0].field, IDEMPOTENCY_KEY, "{bad:?}");

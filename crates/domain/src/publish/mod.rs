@@ -125,9 +125,9 @@ impl Publisher {
                 core.run(&mut prepared, WhenLate::Answer, &mut Trace::default()).await;
                 prepared
             });
-            prepared = running.await.map_err(|_| {
-                Error::new(ErrorCode::Internal, "publishing ended before it had an outcome")
-            })?;
+            prepared = running
+                .await
+                .map_err(|_| Error::new(ErrorCode::Internal, "publishing ended before it had an outcome"))?;
         }
         let results = prepared.finish();
         nothing_accepted(&results).map_or(Ok(results), Err)

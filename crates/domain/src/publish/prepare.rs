@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use bytestring::ByteString;
-use ports::{ClaimKey, Header, TopicName, Token};
+use ports::{ClaimKey, Header, Token, TopicName};
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 /// The items of a call, checked and placed.

@@ -88,4 +88,3 @@ pub struct TopicRule {
     /// The type of an event that has none.
     pub event_type: Option<ByteString>,
 }
-

@@ -233,10 +233,7 @@ impl Published {
         let (topic, id) = left.split_at_checked(length)?;
         let topic = TopicName::new(std::str::from_utf8(topic).ok()?).ok()?;
         let id = ByteString::from(std::str::from_utf8(id).ok()?);
-        Some(Self {
-            content,
-            receipt: Receipt { id, topic, partition, offset, timestamp, duplicate: true },
-        })
+        Some(Self { content, receipt: Receipt { id, topic, partition, offset, timestamp, duplicate: true } })
     }
 }
 

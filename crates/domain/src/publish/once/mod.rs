@@ -220,8 +220,7 @@ impl Core {
         self.learn_ends(prepared).await;
         let lease = self.config.once.lease(&self.limits);
         let since = self.clock.monotonic();
-        let topic_ids: Vec<_> =
-            prepared.lanes.iter().map(|lane| codec::topic_id(&lane.meta.id)).collect();
+        let topic_ids: Vec<_> = prepared.lanes.iter().map(|lane| codec::topic_id(&lane.meta.id)).collect();
         let requests: Vec<ClaimRequest> = prepared
             .keyed
             .iter()
@@ -238,20 +237,27 @@ impl Core {
             Ok(claims) if claims.len() == prepared.keyed.len() => claims,
             Ok(_) => {
                 let error = Error::new(ErrorCode::Internal, "the store answered another number of claims");
-                prepared.keyed.iter().for_each(|keyed| prepared.results[keyed.index] = Some(Err(error.clone())));
+                prepared
+                    .keyed
+                    .iter()
+                    .for_each(|keyed| prepared.results[keyed.index] = Some(Err(error.clone())));
                 return Vec::new();
             }
             Err(error) => {
                 if error.effect() == Effect::Unknown {
                     // What was claimed all the same would keep the key in flight for as long as a lease.
                     // It counts, as it is not known which attempt it was.
-                    let back = prepared.keyed.iter().map(|keyed| {
-                        (keyed.key, keyed.token, Settlement::Release { counted: true })
-                    });
+                    let back = prepared
+                        .keyed
+                        .iter()
+                        .map(|keyed| (keyed.key, keyed.token, Settlement::Release { counted: true }));
                     self.settle_later(store.clone(), back.collect());
                 }
                 let error = store_down(&error, Effect::None);
-                prepared.keyed.iter().for_each(|keyed| prepared.results[keyed.index] = Some(Err(error.clone())));
+                prepared
+                    .keyed
+                    .iter()
+                    .for_each(|keyed| prepared.results[keyed.index] = Some(Err(error.clone())));
                 return Vec::new();
             }
         };
@@ -364,7 +370,9 @@ fn not_ours(claim: &Claim, content: &Content) -> Result<Receipt> {
         Claim::Done { outcome } => match Published::decode(outcome) {
             Some(published) if published.content == *content => Ok(published.receipt),
             Some(_) => Err(reused()),
-            None => Err(Error::new(ErrorCode::Internal, "what is kept of the idempotency key cannot be read")),
+            None => {
+                Err(Error::new(ErrorCode::Internal, "what is kept of the idempotency key cannot be read"))
+            }
         },
         Claim::InFlight { ends_in } => Err(Error::new(
             ErrorCode::IdempotencyInFlight,

@@ -179,7 +179,8 @@ fn conclude(prepared: &mut Prepared, held: &mut Held, search: Search, seen: Seen
         *partition = note.partition;
     }
     if note.covers_all
-        && let Some(marked) = record.headers.iter_mut().rfind(|h| h.name == crate::event::header::IDEMPOTENCY_KEY)
+        && let Some(marked) =
+            record.headers.iter_mut().rfind(|h| h.name == crate::event::header::IDEMPOTENCY_KEY)
     {
         let mark = Mark { key: keyed.key, operation: note.operation, content: keyed.content };
         marked.value = Some(mark.encode());

@@ -49,11 +49,7 @@ impl Core {
     }
 
     /// Settles claims in the background.
-    pub(super) fn settle_later(
-        self: &Arc<Self>,
-        store: Arc<dyn IdempotencyStore>,
-        settlements: Settlements,
-    ) {
+    pub(super) fn settle_later(self: &Arc<Self>, store: Arc<dyn IdempotencyStore>, settlements: Settlements) {
         self.background.spawn(self.clone().keep_settling(store, settlements));
     }
 
@@ -112,7 +108,8 @@ impl Core {
                 heard = &mut hearing => break heard,
                 () = self.clock.sleep_until(extend_at) => {}
             }
-            let extend = waiting.values().map(|(key, token, ..)| (*key, *token, Settlement::Extend { lease }));
+            let extend =
+                waiting.values().map(|(key, token, ..)| (*key, *token, Settlement::Extend { lease }));
             if let Err(error) = store.settle(extend.collect()).await {
                 // There is another half of the lease to try again in.
                 tracing::warn!(%error, "claims of events that the log has not reported on are not extended");

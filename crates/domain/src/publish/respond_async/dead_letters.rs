@@ -32,7 +32,8 @@ const MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// # Cancellation
 /// Dropping the future has what was not written said too.
 pub(super) async fn write(buffer: &Arc<Buffer>, source: &TopicName, dead: Vec<Dead>) {
-    let mut writing = Writing { buffer, source, dead: dead.into_iter().map(Some).collect(), why: String::new() };
+    let mut writing =
+        Writing { buffer, source, dead: dead.into_iter().map(Some).collect(), why: String::new() };
     let mut backoff = BACKOFF;
     for attempt in 1..=TRIES {
         match writing.attempt().await {
@@ -133,10 +134,9 @@ impl Writing<'_> {
         let Dead { waiting, error, cause } = dead;
         let mut record = waiting.record.clone();
         let mut put = |name: &'static str, value: String| {
-            record.headers.push(Header {
-                name: ByteString::from_static(name),
-                value: Some(Bytes::from(value)),
-            });
+            record
+                .headers
+                .push(Header { name: ByteString::from_static(name), value: Some(Bytes::from(value)) });
         };
         let mut message = error.detail().to_owned();
         cut(&mut message, MESSAGE_BYTES_MAX);
@@ -161,7 +161,8 @@ impl Writing<'_> {
             Err(error) if error.code() == ErrorCode::TopicNotFound => {
                 let mut new = NewTopic { name: topic.to_string(), ..NewTopic::default() };
                 let source = topics.get(self.source.as_str()).await.ok();
-                let max_of_source = source.as_ref().and_then(|info| info.config.get(MAX_MESSAGE_BYTES)?.parse().ok());
+                let max_of_source =
+                    source.as_ref().and_then(|info| info.config.get(MAX_MESSAGE_BYTES)?.parse().ok());
                 let max = max_of_source.unwrap_or(1 << 20).max(largest - largest.min(name::ROOM_BYTES));
                 new.config = BTreeMap::from([
                     ("retention.ms".to_owned(), "-1".to_owned()),

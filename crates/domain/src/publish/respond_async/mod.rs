@@ -202,11 +202,12 @@ impl Buffer {
         let room = Arc::new(Room { buffer: self.clone(), events, bytes });
         self.counters.accepted.fetch_add(events as u64, Ordering::Relaxed);
         for lane in lanes {
-            let waiting = lane.records.into_iter().zip(lane.items).map(|((partition, record), (index, id))| {
-                let keyed = keyed.remove(&index);
-                let _room = room.clone();
-                Waiting { partition, record, id, keyed, request, attempts: 0, first_failed: None, _room }
-            });
+            let waiting =
+                lane.records.into_iter().zip(lane.items).map(|((partition, record), (index, id))| {
+                    let keyed = keyed.remove(&index);
+                    let _room = room.clone();
+                    Waiting { partition, record, id, keyed, request, attempts: 0, first_failed: None, _room }
+                });
             if let Some(queue) = state.queues.get_mut(&lane.topic) {
                 queue.extend(waiting);
             } else {
