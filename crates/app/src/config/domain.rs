@@ -76,6 +76,7 @@ impl Config {
             routes: routes.collect::<Result<_, _>>()?,
             topics: topics.collect::<Result<_, _>>()?,
             default_type: ByteString::from(publish.default_type.as_str()),
+            ..PublishConfig::default()
         })
     }
 }
