@@ -1,6 +1,6 @@
 //! A log and a store that do what a test scripts, over the reference model.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
 
 mod log;
