@@ -20,6 +20,7 @@ async fn memory() -> Backend {
         .with_membership(memory.membership())
         .with_offsets(memory.offsets())
         .with_jobs(memory.jobs())
+        .with_idempotency(memory.idempotency())
 }
 
 testkit::event_log_conformance!(memory_event_log, memory);
@@ -27,6 +28,7 @@ testkit::topic_admin_conformance!(memory_topic_admin, memory);
 testkit::group_membership_conformance!(memory_group_membership, memory);
 testkit::offset_store_conformance!(memory_offset_store, memory);
 testkit::job_store_conformance!(memory_job_store, memory);
+testkit::idempotency_store_conformance!(memory_idempotency_store, memory);
 
 async fn disk() -> Backend {
     let dir = tempfile::tempdir().expect("a temporary directory");
