@@ -495,5 +495,5 @@ async fn who_tries_until_it_has_a_receipt_is_published_once() {
 
 /// Some have a key, others none.
 fn rng_key(n: u32) -> Option<Bytes> {
-    (n % 2 == 0).then(|| Bytes::from(n.to_string()))
+    n.is_multiple_of(2).then(|| Bytes::from(n.to_string()))
 }

@@ -5,7 +5,6 @@
 
 mod log;
 mod store;
-mod store_model;
 
 pub(crate) use log::{Append, ScriptedLog};
 pub(crate) use store::{Call, ScriptedStore};
@@ -41,7 +40,7 @@ impl World {
         let memory = Memory::new(clock.clone());
         let world = Self {
             log: ScriptedLog::new(memory.log()),
-            store: ScriptedStore::new(clock.clone()),
+            store: ScriptedStore::new(memory.idempotency()),
             clock,
             memory,
             limits: Limits::default(),
