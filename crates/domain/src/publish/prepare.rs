@@ -8,11 +8,10 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode, Result},
-    event::{Event, Stamp, header},
+    event::{Event, Stamp},
 };
 use bytes::Bytes;
-use bytestring::ByteString;
-use ports::{ClaimKey, Header, Token, TopicName};
+use ports::{ClaimKey, Token, TopicName};
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 /// The items of a call, checked and placed.
@@ -224,12 +223,13 @@ impl Core {
             None => lane.state.partitioner.choose(&event, lane.meta.partitions),
         };
         let (mut record, id) = event.into_record(&stamps[at]);
-        let token = Token(rand::random());
-        if let Some((key, content)) = once {
-            record.headers.push(Header {
-                name: ByteString::from_static(header::IDEMPOTENCY_KEY),
-                value: Some(codec::Mark { key, operation: token, content }.encode()),
-            });
+        let place = lane.records.len();
+        let keyed = once.map(|(key, content)| {
+            let token = Token(rand::random());
+            Keyed { index, lane: at, at: place, pinned, key, content, token }
+        });
+        if let Some(keyed) = &keyed {
+            keyed.mark(&mut record, keyed.token);
         }
         let size = record.size();
         if size > lane.meta.max_message_bytes {
@@ -243,11 +243,10 @@ impl Core {
             )
             .with_field("data", "is too large for its topic"));
         }
-        let place = lane.records.len();
         lane.records.push((partition, record));
         lane.items.push((index, id));
-        if let Some((key, content)) = once {
-            prepared.keep(Keyed { index, lane: at, at: place, pinned, key, content, token });
+        if let Some(keyed) = keyed {
+            prepared.keep(keyed);
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! A log and a store that do what a test scripts, over the reference model.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
 
 mod log;
 mod store;
-mod store_model;
 
 pub(crate) use log::{Append, ScriptedLog};
 pub(crate) use store::{Call, ScriptedStore};
@@ -41,7 +40,7 @@ impl World {
         let memory = Memory::new(clock.clone());
         let world = Self {
             log: ScriptedLog::new(memory.log()),
-            store: ScriptedStore::new(clock.clone()),
+            store: ScriptedStore::new(memory.idempotency()),
             clock,
             memory,
             limits: Limits::default(),

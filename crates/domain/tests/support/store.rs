@@ -1,6 +1,5 @@
 //! A store of claims that fails where a test scripts it.
 
-use super::store_model::Model;
 use async_trait::async_trait;
 use ports::{
     Claim, ClaimKey, ClaimRequest, ErrorKind, IdempotencyStore, PortError, Result, Settled, Settlement, Token,
@@ -10,7 +9,6 @@ use std::{
     future::pending,
     sync::{Arc, Mutex},
 };
-use testkit::clock::TestClock;
 use tokio::sync::oneshot;
 
 /// What becomes of one call.
@@ -37,9 +35,9 @@ pub(crate) struct ScriptedStore {
 }
 
 impl ScriptedStore {
-    pub(crate) fn new(clock: Arc<TestClock>) -> Arc<Self> {
+    pub(crate) fn new(inner: Arc<dyn IdempotencyStore>) -> Arc<Self> {
         Arc::new(Self {
-            inner: Arc::new(Model::new(clock)),
+            inner,
             claims: Mutex::default(),
             settles: Mutex::default(),
             held: Mutex::default(),

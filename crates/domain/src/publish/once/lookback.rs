@@ -168,13 +168,7 @@ impl Pass {
             if left.is_zero() {
                 return Ok(());
             }
-            // Where the next search begins, a read ends, so that each is counted from its own start.
-            let to_next = waiting.last().map_or(u64::MAX, |(from, _)| from.saturating_sub(next)).max(1);
-            let limits = ReadLimits {
-                records_max: usize::try_from(to_next).unwrap_or(RECORDS).min(RECORDS),
-                bytes_max: BYTES,
-                wait_max: WAIT.min(left),
-            };
+            let limits = ReadLimits { wait_max: WAIT.min(left), ..self.read_limits(&waiting, next, bounds) };
             let fetched = match reader.next(limits).await {
                 // Retention passed: what it deleted is not there.
                 Err(error) if error.kind() == ErrorKind::OutOfRange => {
@@ -205,6 +199,21 @@ impl Pass {
                 }
                 within
             });
+        }
+    }
+
+    /// What may be read at once: no further than to where the next search begins, so that each is counted
+    /// from its own start, and not beyond what is left of any search's bounds.
+    fn read_limits(&self, waiting: &[(Offset, &Search)], next: Offset, bounds: Bounds) -> ReadLimits {
+        let to_next = waiting.last().map_or(u64::MAX, |(from, _)| from.saturating_sub(next));
+        let records = self.active.values().map(|active| self.records - active.records).max();
+        let bytes = self.active.values().map(|active| self.bytes - active.bytes).max();
+        let records_left = bounds.records_max.saturating_sub(records.unwrap_or_default());
+        let bytes_left = bounds.bytes_max.saturating_sub(bytes.unwrap_or_default());
+        ReadLimits {
+            records_max: usize::try_from(to_next.min(records_left)).unwrap_or(RECORDS).clamp(1, RECORDS),
+            bytes_max: bytes_left.clamp(1, BYTES),
+            wait_max: WAIT,
         }
     }
 

@@ -51,11 +51,13 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode, Result},
-    limits::Limits,
+    event::header,
 };
-use codec::{Content, Note, Published};
+use bytestring::ByteString;
+use codec::{Content, Mark, Note, Published};
 use ports::{
-    Claim, ClaimKey, ClaimRequest, Effect, Ground, IdempotencyStore, PortError, Position, Settlement, Token,
+    Claim, ClaimKey, ClaimRequest, Effect, Ground, Header, IdempotencyStore, PortError, Position, Record,
+    Settlement, Token,
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -93,11 +95,6 @@ impl Default for OnceConfig {
 }
 
 impl OnceConfig {
-    /// How long a claim lasts unless it is extended.
-    pub(super) fn lease(&self, limits: &Limits) -> Duration {
-        limits.publish_timeout + LEASE_MARGIN
-    }
-
     fn lookback_time(&self) -> Duration {
         self.lookback_time.min(LEASE_MARGIN * 3 / 4)
     }
@@ -120,9 +117,21 @@ pub(super) struct Keyed {
 }
 
 impl Keyed {
-    /// The same item in a call of its own, in the first lane.
-    pub(super) fn in_lane(&self, index: usize, at: usize) -> Self {
-        Self { index, lane: 0, at, ..self.clone() }
+    /// The same item in another call, in the first lane, under a claim of its own: a token that was used
+    /// would be answered as it was then.
+    pub(super) fn again(&self, index: usize, at: usize) -> Self {
+        Self { index, lane: 0, at, token: Token(rand::random()), ..self.clone() }
+    }
+
+    /// Marks a record as published under `operation`, instead of what it was marked with.
+    pub(super) fn mark(&self, record: &mut Record, operation: Token) {
+        let mark = Mark { key: self.key, operation, content: self.content }.encode();
+        match record.headers.iter_mut().rfind(|header| header.name == header::IDEMPOTENCY_KEY) {
+            Some(header) => header.value = Some(mark),
+            None => record
+                .headers
+                .push(Header { name: ByteString::from_static(header::IDEMPOTENCY_KEY), value: Some(mark) }),
+        }
     }
 }
 
@@ -141,6 +150,11 @@ struct Held {
 }
 
 impl Core {
+    /// How long a claim lasts unless it is extended.
+    fn lease(&self) -> Duration {
+        self.limits.publish_timeout + LEASE_MARGIN
+    }
+
     /// Whether events with an idempotency key can be taken.
     ///
     /// # Errors
@@ -191,7 +205,7 @@ impl Core {
                 }
                 (Some(Err(_)), None) if awaited.contains(&keyed.index) => {
                     waiting.insert(keyed.index, (keyed.key, held.token, keyed.content, held.attempt));
-                    Settlement::Extend { lease: self.config.once.lease(&self.limits) }
+                    Settlement::Extend { lease: self.lease() }
                 }
                 (Some(Err(_)), None) if unknown.contains(&keyed.index) => continue,
                 _ => release(held.attempt),
@@ -218,7 +232,7 @@ impl Core {
         prepared: &mut Prepared,
     ) -> Vec<Held> {
         self.learn_ends(prepared).await;
-        let lease = self.config.once.lease(&self.limits);
+        let lease = self.lease();
         let since = self.clock.monotonic();
         let topic_ids: Vec<_> = prepared.lanes.iter().map(|lane| codec::topic_id(&lane.meta.id)).collect();
         let requests: Vec<ClaimRequest> = prepared
@@ -314,7 +328,7 @@ impl Core {
 
     /// Refuses what would be appended when its lease may have ended.
     fn refuse_outlived(&self, prepared: &mut Prepared, held: &[Held]) {
-        let lease = self.config.once.lease(&self.limits);
+        let lease = self.lease();
         let now = self.clock.monotonic();
         let mut refused = false;
         for held in held {

@@ -2,7 +2,7 @@
 
 use super::{
     Held,
-    codec::{self, Mark, Note, Published},
+    codec::{self, Note, Published},
     lookback::{self, Bounds, Search, Seen},
     not_ours, reused, store_down,
 };
@@ -69,7 +69,7 @@ impl Core {
             requests.push(ClaimRequest {
                 key: prepared.keyed[held.keyed].key,
                 token: renewed[renewed.len() - 1].1,
-                lease: self.config.once.lease(&self.limits),
+                lease: self.lease(),
                 keep: self.config.once.ttl,
                 ground: Ground::Own { token: held.token, counted: false },
                 note: note.encode(),
@@ -178,11 +178,7 @@ fn conclude(prepared: &mut Prepared, held: &mut Held, search: Search, seen: Seen
     if !keyed.pinned && note.topic == lane.topic && note.partition < partitions {
         *partition = note.partition;
     }
-    if note.covers_all
-        && let Some(marked) =
-            record.headers.iter_mut().rfind(|h| h.name == crate::event::header::IDEMPOTENCY_KEY)
-    {
-        let mark = Mark { key: keyed.key, operation: note.operation, content: keyed.content };
-        marked.value = Some(mark.encode());
+    if note.covers_all {
+        keyed.mark(record, note.operation);
     }
 }

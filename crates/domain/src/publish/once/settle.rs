@@ -55,12 +55,12 @@ impl Core {
 
     /// Offers settlements to the store until it takes them, for as long as a lease lasts.
     async fn keep_settling(self: Arc<Self>, store: Arc<dyn IdempotencyStore>, settlements: Settlements) {
-        let until = self.clock.monotonic() + self.config.once.lease(&self.limits);
+        let until = self.clock.monotonic() + self.lease();
         let mut backoff = BACKOFF.0;
         let mut counted = Counted { core: &self, events: 0 };
         loop {
             let error = match store.settle(settlements.clone()).await {
-                Ok(settled) => return self.note_fenced(&settlements, &settled),
+                Ok(settled) => return warn_of_fenced(&settlements, &settled),
                 Err(error) => error,
             };
             let events = settlements.len();
@@ -77,21 +77,6 @@ impl Core {
         }
     }
 
-    /// Says so where somebody else had a key before its event was done: it may be in the log twice.
-    fn note_fenced(&self, settlements: &Settlements, settled: &[Settled]) {
-        for ((key, _, settlement), settled) in settlements.iter().zip(settled) {
-            if let (Settlement::Complete { outcome, .. }, Settled::Fenced) = (settlement, settled) {
-                let receipt = Published::decode(outcome).map(|published| published.receipt);
-                let id = receipt.as_ref().map(|receipt| &*receipt.id).unwrap_or_default();
-                tracing::warn!(
-                    ?key,
-                    id,
-                    "an event outlived the lease of its idempotency key; it may have been published twice"
-                );
-            }
-        }
-    }
-
     /// Hears what the log says beyond the deadline, keeps the claims until then, and settles them by it.
     pub(super) async fn hear_once(
         self: Arc<Self>,
@@ -99,7 +84,7 @@ impl Core {
         open: Open,
         mut waiting: Waiting,
     ) -> Vec<Heard> {
-        let lease = self.config.once.lease(&self.limits);
+        let lease = self.lease();
         let mut hearing = Box::pin(open.hear(self.clone()));
         let heard = loop {
             let extend_at = self.clock.monotonic() + lease / 2;
@@ -128,6 +113,21 @@ impl Core {
         }
         self.settle(&store, settlements).await;
         heard
+    }
+}
+
+/// Says so where somebody else had a key before its event was done: it may be in the log twice.
+fn warn_of_fenced(settlements: &[(ClaimKey, Token, Settlement)], settled: &[Settled]) {
+    for ((key, _, settlement), settled) in settlements.iter().zip(settled) {
+        if let (Settlement::Complete { outcome, .. }, Settled::Fenced) = (settlement, settled) {
+            let receipt = Published::decode(outcome).map(|published| published.receipt);
+            let id = receipt.as_ref().map(|receipt| &*receipt.id).unwrap_or_default();
+            tracing::warn!(
+                ?key,
+                id,
+                "an event outlived the lease of its idempotency key; it may have been published twice"
+            );
+        }
     }
 }
 

@@ -205,8 +205,17 @@ impl Buffer {
             let waiting =
                 lane.records.into_iter().zip(lane.items).map(|((partition, record), (index, id))| {
                     let keyed = keyed.remove(&index);
-                    let _room = room.clone();
-                    Waiting { partition, record, id, keyed, request, attempts: 0, first_failed: None, _room }
+                    let room = room.clone();
+                    Waiting {
+                        partition,
+                        record,
+                        id,
+                        keyed,
+                        request,
+                        attempts: 0,
+                        first_failed: None,
+                        _room: room,
+                    }
                 });
             if let Some(queue) = state.queues.get_mut(&lane.topic) {
                 queue.extend(waiting);

@@ -123,10 +123,15 @@ async fn publish(
     let requests = batch.chunk_by(|a, b| a.request == b.request).map(<[Waiting]>::len);
     let mut prepared = Prepared::new(batch.len(), requests);
     for (index, waiting) in batch.iter().enumerate() {
+        let mut record = waiting.record.clone();
         if let Some(keyed) = &waiting.keyed {
             // Two requests may have said the same.
             match prepared.is_new(index, keyed.key, keyed.content) {
-                Ok(true) => prepared.keep(keyed.in_lane(index, lane.records.len())),
+                Ok(true) => {
+                    let keyed = keyed.again(index, lane.records.len());
+                    keyed.mark(&mut record, keyed.token);
+                    prepared.keep(keyed);
+                }
                 Ok(false) => continue,
                 Err(error) => {
                     prepared.results[index] = Some(Err(error));
@@ -134,7 +139,7 @@ async fn publish(
                 }
             }
         }
-        lane.records.push((waiting.partition, waiting.record.clone()));
+        lane.records.push((waiting.partition, record));
         lane.items.push((index, waiting.id.clone()));
     }
     prepared.lanes.push(lane);
