@@ -1,23 +1,30 @@
-//! `Subscriber`: pull and acknowledge.
+//! `Subscriber`: pull and acknowledge, and both on one stream.
 
 use crate::{
     Services, convert,
     error::status,
     proto::{
         AcknowledgeRequest, AcknowledgeResponse, AcknowledgeResult, Delivery, PullRequest, PullResponse,
-        SubscribeRequest, SubscribeResponse, subscriber_server,
+        SubscribeRequest, subscriber_server,
     },
+    subscribe,
 };
-use domain::{Error, ErrorCode, subscriptions::AckRequest};
-use futures::stream::Empty;
+use domain::{
+    Error,
+    subscriptions::{AckRequest, PulledDelivery},
+};
+use futures::stream::BoxStream;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     pub(crate) services: Services,
-    /// Ends the pulls that wait.
+    /// Ends the pulls that wait, and the streams.
     pub(crate) stop: CancellationToken,
+    /// How long streams may go on after that.
+    pub(crate) drain_timeout: Duration,
 }
 
 #[tonic::async_trait]
@@ -31,14 +38,7 @@ impl subscriber_server::Subscriber for Subscriber {
             // Dropping the pull gives back what it would have been given.
             () = self.stop.cancelled() => return Ok(Response::new(PullResponse::default())),
         };
-        let deliveries = pulled.deliveries.into_iter().map(|delivery| Delivery {
-            ack_id: delivery.ack_id,
-            attempt: delivery.attempt,
-            deadline: Some(convert::time(delivery.deadline)),
-            run: delivery.run.to_string(),
-            event: Some(convert::outgoing(&delivery.topic, delivery.partition, delivery.record)),
-        });
-        Ok(Response::new(PullResponse { deliveries: deliveries.collect() }))
+        Ok(Response::new(PullResponse { deliveries: pulled.deliveries.into_iter().map(delivery).collect() }))
     }
 
     async fn acknowledge(
@@ -68,14 +68,32 @@ impl subscriber_server::Subscriber for Subscriber {
         Ok(Response::new(AcknowledgeResponse { results: answered.into_iter().map(result).collect() }))
     }
 
-    type SubscribeStream = Empty<Result<SubscribeResponse, Status>>;
+    type SubscribeStream = BoxStream<'static, subscribe::Answer>;
 
     async fn subscribe(
         &self,
-        _request: Request<Streaming<SubscribeRequest>>,
+        request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let detail = "Subscribe is not built yet: it comes with subscriptions whose delivery mode is \
-                      `stream`; until then use Pull with `wait`";
-        Err(status(&Error::new(ErrorCode::NotSupported, detail)))
+        let Services { subscriptions, clock, limits, draining, .. } = self.services.clone();
+        let context = subscribe::Context {
+            subscriptions,
+            clock,
+            decisions_max: limits.batch_events_max,
+            draining,
+            stop: self.stop.clone(),
+            drain_within: self.drain_timeout,
+        };
+        Ok(Response::new(subscribe::start(context, request.into_inner())))
+    }
+}
+
+/// A delivery on its way out.
+pub(crate) fn delivery(pulled: PulledDelivery) -> Delivery {
+    Delivery {
+        ack_id: pulled.ack_id,
+        attempt: pulled.attempt,
+        deadline: Some(convert::time(pulled.deadline)),
+        run: pulled.run.to_string(),
+        event: Some(convert::outgoing(&pulled.topic, pulled.partition, pulled.record)),
     }
 }

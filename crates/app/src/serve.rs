@@ -79,6 +79,7 @@ struct Service {
     health: watch::Sender<api_http::Health>,
     watching: JoinHandle<()>,
     fronts: [JoinHandle<std::io::Result<()>>; 2],
+    draining: CancellationToken,
     stop_fronts: CancellationToken,
     shutdown_timeout: Duration,
     drain_timeout: Duration,
@@ -131,6 +132,7 @@ impl Service {
 
         // From here on liveness is answered; readiness once the log was asked.
         let health = watch::Sender::new(Watch::unknown(backend));
+        let draining = CancellationToken::new();
         let stop_fronts = CancellationToken::new();
         let fronts = [
             tokio::spawn(api_http::serve(
@@ -153,6 +155,8 @@ impl Service {
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
                     limits,
+                    clock: clock.clone(),
+                    draining: draining.clone(),
                     serving: health::serving(health.subscribe()),
                 },
                 config.grpc(),
@@ -172,6 +176,7 @@ impl Service {
             health,
             watching,
             fronts,
+            draining,
             stop_fronts,
             shutdown_timeout: config.server.shutdown_timeout.0,
             drain_timeout: config.delivery.drain_timeout.0,
@@ -192,6 +197,8 @@ impl Service {
             Reason::Panic => tracing::error!("stopping after a panic"),
         }
         self.watching.abort();
+        // Streams are told while what is out at them can still be decided.
+        self.draining.cancel();
 
         let drained = self.clock.monotonic() + self.drain_timeout.min(self.shutdown_timeout);
         let left = timeout_at(deadline, self.subscriptions.shutdown(drained)).await.is_ok();

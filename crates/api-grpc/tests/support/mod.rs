@@ -29,6 +29,7 @@ pub(crate) struct Front {
     pub(crate) channel: Channel,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) serving: watch::Sender<bool>,
+    pub(crate) draining: CancellationToken,
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<std::io::Result<()>>,
 }
@@ -55,17 +56,20 @@ impl Front {
             membership: memory.membership(),
             offsets: memory.offsets(),
             jobs: memory.jobs(),
-            clock,
+            clock: clock.clone(),
         };
         let subscriptions =
             Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());
         subscriptions.start().await.unwrap();
         let serving = watch::Sender::new(true);
+        let draining = CancellationToken::new();
         let services = Services {
             publisher: Arc::new(publisher),
             topics,
             subscriptions,
             limits,
+            clock,
+            draining: draining.clone(),
             serving: serving.subscribe(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -73,7 +77,7 @@ impl Front {
         let stop = CancellationToken::new();
         let task = tokio::spawn(api_grpc::serve(listener, services, GrpcConfig::default(), stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        let front = Self { channel, address, serving, stop, task };
+        let front = Self { channel, address, serving, draining, stop, task };
         let create =
             CreateTopicRequest { name: TOPIC.into(), partitions: Some(3), ..CreateTopicRequest::default() };
         front.topics().create_topic(create).await.unwrap();
