@@ -1,6 +1,9 @@
 //! What a subscription is: its definition as a client says it, as it is kept, and as it is shown.
 
-use super::policy::{DeadLetterPolicy, DedupPolicy, PushFormat, PushTarget, RetryPolicy};
+use super::policy::{
+    DeadLetterPolicy, DedupPolicy, NewDeadLetter, NewDedup, NewRetry, PolicyDefaults, PushFormat, PushTarget,
+    RetryPolicy,
+};
 use crate::{
     delivery::{Ordering, commit_map::Epoch},
     error::{Error, Result, invalid_name},
@@ -67,7 +70,7 @@ pub fn show_duration(duration: Duration) -> impl fmt::Display {
 }
 
 /// A subscription to create, as a client says it. What is `None` was left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NewSubscription {
     /// Its name, which is its consumer group.
     pub name: String,
@@ -85,6 +88,14 @@ pub struct NewSubscription {
     pub payload: Option<String>,
     /// `start`.
     pub start: Option<StartSpec>,
+    /// `retry`.
+    pub retry: NewRetry,
+    /// `deadLetter`.
+    pub dead_letter: NewDeadLetter,
+    /// `dedup`.
+    pub dedup: NewDedup,
+    /// `adoptGroup`: go on from the offsets of a group that is somebody else's.
+    pub adopt_group: bool,
     /// Fields that are known, were named, and are not built yet.
     pub not_built: Vec<String>,
 }
@@ -247,7 +258,12 @@ impl Definition {
 }
 
 /// Checks what a client said, field by field, and decides what was left out. `places` is empty yet.
-pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> Result<Definition> {
+pub(super) fn decide(
+    new: &NewSubscription,
+    limits: &Limits,
+    defaults: &PolicyDefaults,
+    now: Timestamp,
+) -> Result<Definition> {
     let name = GroupId::new(&new.name).map_err(|error| invalid_name("name", &new.name, &error))?;
     if let Some(field) = new.not_built.first() {
         return Err(Error::not_built(field.clone()));
@@ -273,19 +289,17 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
     }
     let mode = match new.delivery_mode.as_deref() {
         None | Some("pull") => DeliveryMode::Pull,
-        Some(mode @ ("stream" | "push")) => {
+        Some("stream") => DeliveryMode::Stream,
+        Some("push") => {
             return Err(Error::not_built("delivery.mode")
-                .with_field("delivery.mode", format!("`{mode}` is not built yet; `pull` is")));
+                .with_field("delivery.mode", "`push` is not built yet; `pull` and `stream` are"));
         }
         Some(other) => return Err(one_of("delivery.mode", other, "`pull`, `stream` or `push`")),
     };
     let ordering = match new.ordering.as_deref() {
-        None | Some("partition") => Ordering::Partition,
+        None | Some("key") => Ordering::Key,
+        Some("partition") => Ordering::Partition,
         Some("none") => Ordering::None,
-        Some("key") => {
-            return Err(Error::not_built("ordering")
-                .with_field("ordering", "`key` is not built yet; `partition` keeps at least as much order"));
-        }
         Some(other) => return Err(one_of("ordering", other, "`key`, `partition` or `none`")),
     };
     let max_in_flight = match new.max_in_flight {
@@ -311,6 +325,9 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
         Some("bytes") => Payload::Bytes,
         Some(other) => return Err(one_of("payload", other, "`json` or `bytes`")),
     };
+    let retry = RetryPolicy::decide(&new.retry, ordering, &defaults.retry)?;
+    let dead_letter = DeadLetterPolicy::decide(&new.dead_letter, &name, &topics, defaults)?;
+    let dedup = DedupPolicy::decide(&new.dedup, &defaults.dedup)?;
     Ok(Definition {
         name,
         uid: Uuid::now_v7(),
@@ -321,9 +338,9 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
         ack_timeout,
         payload,
         filter: None,
-        retry: RetryPolicy::default(),
-        dead_letter: None,
-        dedup: DedupPolicy::default(),
+        retry,
+        dead_letter: Some(dead_letter),
+        dedup,
         paused: None,
         start: new.start.clone().unwrap_or_default(),
         places: BTreeMap::new(),
@@ -331,7 +348,7 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
     })
 }
 
-fn one_of(field: &str, given: &str, right: &str) -> Error {
+pub(super) fn one_of(field: &str, given: &str, right: &str) -> Error {
     let given: String = given.chars().take(40).collect();
     Error::invalid(field, format!("must be {right} (given: {given:?})"))
 }
@@ -517,7 +534,7 @@ mod as_places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorCode;
+    use crate::{error::ErrorCode, subscriptions::policy::NewStormGuard};
 
     fn new() -> NewSubscription {
         NewSubscription { name: "mail".into(), topics: vec!["orders".into()], ..NewSubscription::default() }
@@ -526,7 +543,7 @@ mod tests {
     fn refused(change: impl FnOnce(&mut NewSubscription)) -> Error {
         let mut new = new();
         change(&mut new);
-        decide(&new, &Limits::default(), Timestamp(0)).unwrap_err()
+        decide(&new, &Limits::default(), &PolicyDefaults::default(), Timestamp(0)).unwrap_err()
     }
 
     #[test]
@@ -566,8 +583,12 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_decided() {
-        let decided = decide(&new(), &Limits::default(), Timestamp(7)).unwrap();
-        assert_eq!(decided.ordering, Ordering::Partition);
+        let decided = decide(&new(), &Limits::default(), &PolicyDefaults::default(), Timestamp(7)).unwrap();
+        assert_eq!(decided.ordering, Ordering::Key);
+        assert_eq!(decided.retry, RetryPolicy::default());
+        assert_eq!(decided.dedup, DedupPolicy::default());
+        let dead_letter = decided.dead_letter_policy();
+        assert_eq!((dead_letter.enabled, dead_letter.topic.as_str()), (true, "mail.dlq"));
         assert_eq!(decided.max_in_flight, 1000);
         assert_eq!(decided.ack_timeout, Duration::from_secs(30));
         assert_eq!(decided.payload, Payload::Json);
@@ -589,9 +610,28 @@ mod tests {
         assert_eq!(field(refused(|new| new.payload = Some("xml".into()))), bad("payload"));
         assert_eq!(field(refused(|new| new.delivery_mode = Some("pigeon".into()))), bad("delivery.mode"));
         let not_built = |name: &str| (ErrorCode::NotSupported, name.to_owned());
-        assert_eq!(field(refused(|new| new.ordering = Some("key".into()))), not_built("ordering"));
+        assert_eq!(field(refused(|new| new.ordering = Some("sideways".into()))), bad("ordering"));
+        let retry = |change: fn(&mut NewRetry)| field(refused(|new| change(&mut new.retry)));
+        assert_eq!(retry(|retry| retry.strategy = Some("topics".into())), bad("retry.strategy"));
+        assert_eq!(retry(|retry| retry.max_retries = Some(-2)), bad("retry.maxRetries"));
+        assert_eq!(retry(|retry| retry.initial_delay = Some("-1s".into())), bad("retry.initialDelay"));
+        assert_eq!(retry(|retry| retry.initial_delay = Some("6m".into())), bad("retry.initialDelay"));
+        assert_eq!(retry(|retry| retry.max_delay = Some("99999d".into())), bad("retry.maxDelay"));
+        assert_eq!(retry(|retry| retry.multiplier = Some(0.5)), bad("retry.multiplier"));
+        assert_eq!(retry(|retry| retry.multiplier = Some(f64::NAN)), bad("retry.multiplier"));
+        assert_eq!(retry(|retry| retry.jitter = Some("some".into())), bad("retry.jitter"));
+        let dead = |change: fn(&mut NewDeadLetter)| field(refused(|new| change(&mut new.dead_letter)));
+        assert_eq!(dead(|dead| dead.topic = Some("a/b".into())), bad("deadLetter.topic"));
+        assert_eq!(dead(|dead| dead.topic = Some("orders".into())), bad("deadLetter.topic"));
+        let guard = |ratio, window| Some(Some(NewStormGuard { ratio, window }));
+        let storm = |guard| field(refused(|new| new.dead_letter.storm_guard = guard));
+        assert_eq!(storm(guard(Some(0.0), None)), bad("deadLetter.stormGuard.ratio"));
+        assert_eq!(storm(guard(None, Some(0))), bad("deadLetter.stormGuard.window"));
+        let dedup = |change: fn(&mut NewDedup)| field(refused(|new| change(&mut new.dedup)));
+        assert_eq!(dedup(|dedup| dedup.ttl = Some("0s".into())), bad("dedup.ttl"));
+        assert_eq!(dedup(|dedup| dedup.on_store_failure = Some("hope".into())), bad("dedup.onStoreFailure"));
         assert_eq!(field(refused(|new| new.delivery_mode = Some("push".into()))), not_built("delivery.mode"));
-        assert_eq!(field(refused(|new| new.not_built.push("dedup".into()))), not_built("dedup"));
+        assert_eq!(field(refused(|new| new.not_built.push("filter".into()))), not_built("filter"));
     }
 
     #[test]
@@ -614,7 +654,8 @@ mod tests {
 
     #[test]
     fn a_definition_reads_back_as_it_was_kept() {
-        let mut decided = decide(&new(), &Limits::default(), Timestamp(7)).unwrap();
+        let mut decided =
+            decide(&new(), &Limits::default(), &PolicyDefaults::default(), Timestamp(7)).unwrap();
         let place = Place { offset: 99, epoch: Epoch { counter: 3, id: Uuid::now_v7() } };
         decided.places.insert(TopicPartition::new(decided.topics[0].clone(), 1), place);
         let kept = serde_json::to_vec(&decided).unwrap();

@@ -40,6 +40,7 @@ use dispatch::Dispatcher;
 use engine::{EngineHandle, Item, PartitionKey, Snapshot};
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use parking_lot::RwLock;
+use policy::PolicyDefaults;
 use ports::{
     Clock, EventHandler, EventLog, Failure, GroupId, GroupMembership, IdempotencyStore, JobStore, Monotonic,
     Offset, OffsetStore, PartitionId, Position, StoredRecord, Timestamp, TopicName, TopicPartition,
@@ -54,6 +55,8 @@ use std::{
 const PULL_MAX_DEFAULT: usize = 100;
 /// How long creating a subscription waits for its engine to join the group.
 const JOIN_PATIENCE: Duration = Duration::from_secs(1);
+/// The most bytes of a reason.
+const REASON_BYTES_MAX: usize = 4 << 10;
 /// The longest that a delivery's time can be extended by at once.
 const EXTEND_MAX: Duration = Duration::from_secs(12 * 3600);
 
@@ -75,8 +78,10 @@ pub struct SubscriptionPorts {
 }
 
 /// How delivery works inside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeliveryConfig {
+    /// What a subscription does where nobody says.
+    pub defaults: PolicyDefaults,
     /// What this replica is called among a group's members.
     pub member: String,
     /// The longest that progress waits for its commit.
@@ -116,6 +121,7 @@ impl DeliveryConfig {
 impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
+            defaults: PolicyDefaults::default(),
             member: "event-streaming".into(),
             commit_interval: Duration::from_millis(100),
             commit_events_max: 10_000,
@@ -191,6 +197,19 @@ pub struct RejectItem {
     pub ack_id: String,
     /// Why.
     pub reason: Option<String>,
+}
+
+/// One event that is to be passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skip {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i64,
+    /// Its offset.
+    pub offset: i64,
+    /// Why, for the log.
+    pub reason: String,
 }
 
 #[derive(Debug)]
@@ -275,7 +294,8 @@ impl Subscriptions {
     /// `invalid_request` and `not_supported` by field, `topic_not_found`, `already_exists`, and `conflict`
     /// where a consumer group of that name belongs to somebody else.
     pub async fn create(&self, new: NewSubscription) -> Result<SubscriptionView> {
-        let mut definition = definition::decide(&new, &self.limits, self.ports.clock.wall())?;
+        let mut definition =
+            definition::decide(&new, &self.limits, &self.config.defaults, self.ports.clock.wall())?;
         let _changing = self.changing.lock().await;
         let exists = || {
             let detail = format!("subscription `{}` exists already", definition.name);
@@ -308,7 +328,7 @@ impl Subscriptions {
         let places = self.places(&definition.start, &partitions).await?;
         let epoch = definition.first_epoch();
         definition.places = places.into_iter().map(|(at, offset)| (at, Place { offset, epoch })).collect();
-        self.take_over_group(&definition, &partitions).await?;
+        self.take_over_group(&definition, &partitions, new.adopt_group).await?;
         let version = store::put(&*self.ports.jobs, &definition).await?.ok_or_else(exists)?;
         let entry = self.enter(Arc::new(definition), version);
         self.entries.write().insert(entry.definition.name.clone(), entry.clone());
@@ -416,6 +436,14 @@ impl Subscriptions {
                 format!("and the other lists hold at most {most} ids together"),
             ));
         }
+        let reasons = (request.retry.iter().map(|item| ("retry", &item.reason)).enumerate())
+            .chain(request.reject.iter().map(|item| ("reject", &item.reason)).enumerate());
+        for (index, (list, reason)) in reasons {
+            if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+                let field = format!("{list}[{index}].reason");
+                return Err(Error::invalid(field, format!("must have at most {REASON_BYTES_MAX} bytes")));
+            }
+        }
         for (index, (_, by)) in request.extend.iter().enumerate() {
             if by.is_zero() || *by > EXTEND_MAX {
                 let most = show_duration(EXTEND_MAX);
@@ -449,6 +477,58 @@ impl Subscriptions {
             results[index].1 = status;
         }
         Ok(results)
+    }
+
+    /// Delivers nothing more until [`Self::resume`]. What is out may be decided.
+    pub async fn pause(&self, name: &str) -> Result<SubscriptionView> {
+        let since_ms = self.ports.clock.wall().0;
+        let detail = "it was paused; resume it to go on".to_owned();
+        self.set_paused(name, Some(Paused { code: "operator".to_owned(), since_ms, detail })).await
+    }
+
+    /// Delivers again, whoever paused it.
+    pub async fn resume(&self, name: &str) -> Result<SubscriptionView> {
+        self.set_paused(name, None).await
+    }
+
+    /// Passes over one undecided event, for good; what is out of it decides nothing any more. Leaves a line
+    /// in the log that says who was passed over and why.
+    ///
+    /// # Errors
+    /// `invalid_request` by field; `conflict` where the event is not undecided here: it is done, or not read
+    /// yet, or another replica owns its partition.
+    pub async fn skip(&self, name: &str, skip: Skip) -> Result<()> {
+        let entry = self.entry(name)?;
+        let topic = crate::topics::topic_name("topic", &skip.topic)?;
+        if !entry.definition.topics.contains(&topic) {
+            return Err(Error::invalid(
+                "topic",
+                format!("`{topic}` is not one of the subscription's topics"),
+            ));
+        }
+        let partition = PartitionId::try_from(skip.partition).map_err(|_| {
+            Error::invalid("partition", format!("must be a partition's number (given: {})", skip.partition))
+        })?;
+        let offset = Offset::try_from(skip.offset).map_err(|_| {
+            Error::invalid("offset", format!("must not be negative (given: {})", skip.offset))
+        })?;
+        if skip.reason.trim().is_empty() || skip.reason.len() > REASON_BYTES_MAX {
+            return Err(Error::invalid(
+                "reason",
+                format!("must say why, in at most {REASON_BYTES_MAX} bytes"),
+            ));
+        }
+        let key = PartitionKey { topic: engine::name_hash(topic.as_str()), partition };
+        if !entry.engine.skip(key, offset).await? {
+            let detail = format!(
+                "offset {offset} of {topic}-{partition} is not undecided here: it is done, not read yet, or another replica's"
+            );
+            return Err(
+                Error::new(ErrorCode::Conflict, detail).with_field("offset", "names no undecided event")
+            );
+        }
+        tracing::warn!(subscription = name, %topic, partition, offset, reason = skip.reason, "an event was passed over on somebody's word");
+        Ok(())
     }
 
     /// Gives the events of a subscription to a handler of this process, from now on and also when the
@@ -587,6 +667,7 @@ impl Subscriptions {
         &self,
         definition: &Definition,
         partitions: &BTreeMap<TopicName, u32>,
+        adopt: bool,
     ) -> Result<()> {
         let all: Vec<_> = partitions
             .iter()
@@ -599,13 +680,19 @@ impl Subscriptions {
             let name = &definition.name;
             Err(Error::new(
                 ErrorCode::Conflict,
-                format!("the consumer group `{name}` {detail}; take another name"),
+                format!(
+                    "the consumer group `{name}` {detail}; take another name, or `adoptGroup` to go on from its offsets"
+                ),
             )
             .with_field("name", "is the name of a consumer group that is not a subscription"))
         };
         let mut ours = false;
         for committed in committed.into_iter().flatten() {
             if !crate::delivery::commit_map::is_ours(&committed.metadata) {
+                if adopt {
+                    // Each is where its partition begins: the engine finds it when it opens it.
+                    continue;
+                }
                 return foreign("has offsets that no subscription committed");
             }
             ours = true;

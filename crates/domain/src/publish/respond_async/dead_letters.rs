@@ -163,7 +163,9 @@ impl Writing<'_> {
                 let source = topics.get(self.source.as_str()).await.ok();
                 let max_of_source =
                     source.as_ref().and_then(|info| info.config.get(MAX_MESSAGE_BYTES)?.parse().ok());
-                let max = max_of_source.unwrap_or(1 << 20).max(largest - largest.min(crate::dead_letter::HEADROOM_BYTES));
+                let max = max_of_source
+                    .unwrap_or(1 << 20)
+                    .max(largest - largest.min(crate::dead_letter::HEADROOM_BYTES));
                 new.config = BTreeMap::from([
                     ("retention.ms".to_owned(), "-1".to_owned()),
                     (MAX_MESSAGE_BYTES.to_owned(), (max + crate::dead_letter::HEADROOM_BYTES).to_string()),

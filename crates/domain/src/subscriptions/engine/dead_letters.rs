@@ -104,10 +104,6 @@ impl DeadLetters {
     pub(super) fn timer(&self) -> Option<Monotonic> {
         self.not_before.filter(|_| !self.under_way && !self.queue.is_empty())
     }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && !self.under_way
-    }
 }
 
 impl Actor {

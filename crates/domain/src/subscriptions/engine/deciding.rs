@@ -117,10 +117,6 @@ impl Settling {
     pub(super) fn timer(&self) -> Option<Monotonic> {
         self.not_before.filter(|_| !self.queue.is_empty() && self.under_way < CALLS_MAX)
     }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.under_way == 0
-    }
 }
 
 impl Actor {
