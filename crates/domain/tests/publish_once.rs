@@ -234,7 +234,8 @@ async fn a_crash_before_the_append_is_made_good_in_the_same_partition() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_crash_leaves_no_less_than_the_first_did() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.config.once.lookback_events = 10;
     world.log.script(TOPIC, [Append::CrashAfter]);
     crash(&world, once("k", "1")).await;
     world.outlive_leases().await;
@@ -333,6 +334,22 @@ async fn a_claim_whose_answer_was_lost_is_given_back() {
     assert_eq!(code(publish(&publisher, once("k", "1")).await), ErrorCode::Unavailable);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(!publish(&publisher, once("k", "1")).await.unwrap().duplicate, "well before the lease has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_after_a_crash_whose_answer_was_lost_is_not_taken_for_the_first() {
+    let mut world = World::new().await;
+    world.config.once.lookback_events = 10;
+    world.log.script(TOPIC, [Append::CrashAfter]);
+    crash(&world, once("k", "1")).await;
+    publish(&world.publisher(), plain("k", "after it")).await.unwrap();
+    world.outlive_leases().await;
+    // Its note begins behind the record of the first, and it is given back.
+    world.store.script_claims([Call::FailAfter]);
+    assert_eq!(code(publish(&world.publisher(), once("k", "1")).await), ErrorCode::Unavailable);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(publish(&world.publisher(), once("k", "1")).await.unwrap().duplicate);
+    assert_eq!(world.records(TOPIC).await.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
