@@ -40,12 +40,13 @@ fn open_disk(data_dir: PathBuf) -> Backend {
     let clock = Arc::new(SystemLikeClock::new());
     let log = Arc::new(DiskLog::open(DiskConfig::new(&data_dir), clock.clone()).expect("the log opens"));
     let tables = Tables::open(&data_dir).expect("the tables open");
-    let groups = Groups::new(log.clone(), clock, GroupConfig::default());
+    let groups = Groups::new(log.clone(), clock.clone(), GroupConfig::default());
     Backend::new()
         .with_log(log)
         .with_admin(groups.admin())
         .with_offsets(Arc::new(tables.offsets(groups.clone())))
         .with_membership(Arc::new(groups))
+        .with_idempotency(Arc::new(tables.claims(clock).expect("the claims open")))
         .with_jobs(Arc::new(tables))
         .with_reopen(move || Box::pin(async move { open_disk(data_dir) }))
 }
@@ -55,3 +56,4 @@ testkit::topic_admin_conformance!(disk_topic_admin, disk);
 testkit::group_membership_conformance!(disk_group_membership, disk);
 testkit::offset_store_conformance!(disk_offset_store, disk);
 testkit::job_store_conformance!(disk_job_store, disk);
+testkit::idempotency_store_conformance!(disk_idempotency_store, disk);

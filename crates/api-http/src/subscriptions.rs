@@ -186,12 +186,12 @@ fn show(view: &SubscriptionView) -> Value {
         "maxInFlight": definition.max_in_flight,
         "ackTimeout": show_duration(definition.ack_timeout).to_string(),
         "retry": {
-            "strategy": match retry.strategy { RetryStrategy::InPlace => "in-place", RetryStrategy::Topics => "topics" },
+            "strategy": retry.strategy.as_str(),
             "maxRetries": retry.max_retries.map_or(-1, i64::from),
             "initialDelay": show_duration(retry.initial_delay).to_string(),
             "maxDelay": show_duration(retry.max_delay).to_string(),
             "multiplier": retry.multiplier,
-            "jitter": match retry.jitter { Jitter::Full => "full", Jitter::None => "none" },
+            "jitter": retry.jitter.as_str(),
         },
         "deadLetter": {
             "enabled": dead_letter.enabled,
@@ -201,10 +201,7 @@ fn show(view: &SubscriptionView) -> Value {
         "dedup": {
             "enabled": dedup.enabled,
             "ttl": show_duration(dedup.ttl).to_string(),
-            "onStoreFailure": match dedup.on_store_failure {
-                OnStoreFailure::Pause => "pause",
-                OnStoreFailure::Process => "process",
-            },
+            "onStoreFailure": dedup.on_store_failure.as_str(),
         },
         "payload": match definition.payload { Payload::Json => "json", Payload::Bytes => "bytes" },
         "start": match &definition.start {

@@ -117,14 +117,21 @@ impl Service {
             limits.clone(),
             config.topic_defaults(),
         );
-        let publisher =
-            Arc::new(Publisher::new(log.clone(), topics.clone(), clock.clone(), limits.clone(), publish));
+        let publisher = Arc::new(Publisher::with_store(
+            log.clone(),
+            topics.clone(),
+            clock.clone(),
+            limits.clone(),
+            publish,
+            Some(backends.idempotency.clone()),
+        ));
         let browser = Arc::new(Browser::new(log.clone(), topics.clone(), limits.clone(), clock.clone()));
         let ports = SubscriptionPorts {
             log,
             membership: backends.membership.clone(),
             offsets: backends.offsets.clone(),
             jobs: backends.jobs.clone(),
+            idempotency: backends.idempotency.clone(),
             clock: clock.clone(),
         };
         let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), config.delivery());

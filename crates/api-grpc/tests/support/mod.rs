@@ -56,6 +56,7 @@ impl Front {
             membership: memory.membership(),
             offsets: memory.offsets(),
             jobs: memory.jobs(),
+            idempotency: memory.idempotency(),
             clock: clock.clone(),
         };
         let subscriptions =

@@ -62,6 +62,7 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         membership: memory.membership(),
         offsets: memory.offsets(),
         jobs: memory.jobs(),
+        idempotency: memory.idempotency(),
         clock: clock.clone(),
     };
     let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());

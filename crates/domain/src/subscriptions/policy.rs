@@ -52,6 +52,16 @@ pub enum RetryStrategy {
     Topics,
 }
 
+impl RetryStrategy {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InPlace => "in-place",
+            Self::Topics => "topics",
+        }
+    }
+}
+
 /// What of a delay is left to chance, so that those who failed together do not come again together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +70,16 @@ pub enum Jitter {
     Full,
     /// Nothing.
     None,
+}
+
+impl Jitter {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What becomes of what cannot be handled.
@@ -133,6 +153,16 @@ pub enum OnStoreFailure {
     Pause,
     /// Events are delivered without a claim, perhaps twice.
     Process,
+}
+
+impl OnStoreFailure {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Process => "process",
+        }
+    }
 }
 
 /// Where events are pushed to.
