@@ -17,7 +17,7 @@ use domain::{
     subscriptions::{
         AckRequest, NewSubscription, Payload, Pulled, RejectItem, RetryItem, Skip, StartSpec,
         SubscriptionView, parse_duration,
-        policy::{Jitter, NewDeadLetter, NewDedup, NewRetry, NewStormGuard, OnStoreFailure, RetryStrategy},
+        policy::{NewDeadLetter, NewDedup, NewRetry, NewStormGuard},
         show_duration,
     },
 };
@@ -395,18 +395,37 @@ mod tests {
             ack_timeout: Some("30s".into()),
             payload: Some("json".into()),
             start: Some(StartSpec::Offsets([("orders".into(), [("0".into(), 10)].into())].into())),
-            not_built: Vec::new(),
+            ..NewSubscription::default()
         };
         assert_eq!(new, expected);
     }
 
     #[test]
-    fn what_is_not_built_is_handed_on_by_name() {
+    fn what_becomes_of_failures_is_read() {
         let new = read_new(
-            r#"{"name":"a","topics":[],"delivery":{"mode":"push","url":"http://x"},"dedup":{"enabled":true},"retry":null}"#,
+            r#"{"name":"mail","topics":["orders"],"adoptGroup":true,
+            "retry":{"strategy":"in-place","maxRetries":-1,"initialDelay":"1s","multiplier":1.5,"jitter":"none"},
+            "deadLetter":{"enabled":false,"topic":"dead","stormGuard":null},
+            "dedup":{"enabled":true,"ttl":"2h","onStoreFailure":"process"}}"#,
         )
         .unwrap();
-        assert_eq!(new.not_built, ["delivery.url", "dedup"]);
+        assert!(new.adopt_group);
+        assert_eq!((new.retry.max_retries, new.retry.multiplier), (Some(-1), Some(1.5)));
+        assert_eq!(new.dead_letter.storm_guard, Some(None), "null turns it off");
+        assert_eq!(new.dead_letter.topic.as_deref(), Some("dead"));
+        assert_eq!(new.dedup.on_store_failure.as_deref(), Some("process"));
+        let new = read_new(r#"{"name":"a","topics":[],"deadLetter":{"stormGuard":{"ratio":0.5}}}"#).unwrap();
+        let guard = NewStormGuard { ratio: Some(0.5), window: None };
+        assert_eq!(new.dead_letter.storm_guard, Some(Some(guard)));
+    }
+
+    #[test]
+    fn what_is_not_built_is_handed_on_by_name() {
+        let new = read_new(
+            r#"{"name":"a","topics":[],"delivery":{"mode":"push","url":"http://x"},"dedup":{"key":"id"},"filter":"true","retry":null}"#,
+        )
+        .unwrap();
+        assert_eq!(new.not_built, ["dedup.key", "delivery.url", "filter"]);
     }
 
     #[test]

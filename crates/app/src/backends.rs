@@ -36,7 +36,7 @@ impl Backends {
         let lock = DirLock::acquire(&config.embedded.data_dir)?;
         let tables = Tables::open(&config.embedded.data_dir)?;
         let jobs: Arc<dyn JobStore> = Arc::new(tables.clone());
-        let idempotency: Arc<dyn IdempotencyStore> = Arc::new(tables.clone());
+        let idempotency: Arc<dyn IdempotencyStore> = Arc::new(tables.claims(clock.clone())?);
         if config.log.backend == LogBackend::Kafka {
             let kafka = Kafka::open(kafka)?;
             return Ok(Self {
