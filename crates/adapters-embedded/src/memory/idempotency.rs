@@ -85,6 +85,10 @@ impl MemoryIdempotency {
     }
 }
 
+#[allow(
+    clippy::match_same_arms,
+    reason = "each ground stands by itself, in the order in which they are tried"
+)]
 fn claim(known: &mut BTreeMap<ClaimKey, Known>, now: Monotonic, request: ClaimRequest) -> Claim {
     let ClaimRequest { key, token, lease, keep, ground, note } = request;
     let (attempt, received) = match known.get(&key) {

@@ -79,6 +79,7 @@ impl Group {
         !self.request.reject.is_empty()
     }
 
+    #[allow(clippy::result_large_err, reason = "what is given back is the request itself")]
     /// Takes a request; gives it back where it has to wait for this group. The first is always taken.
     pub(super) fn take(
         &mut self,
@@ -305,6 +306,7 @@ mod tests {
 
     const MAX: usize = 20;
 
+    #[allow(clippy::unnecessary_wraps, reason = "as a message has it")]
     fn seconds(seconds: i64) -> Option<prost_types::Duration> {
         Some(prost_types::Duration { seconds, nanos: 0 })
     }

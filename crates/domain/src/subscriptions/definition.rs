@@ -1,5 +1,6 @@
 //! What a subscription is: its definition as a client says it, as it is kept, and as it is shown.
 
+use super::dispatch::LEASE_MARGIN;
 use super::policy::{
     DeadLetterPolicy, DedupPolicy, NewDeadLetter, NewDedup, NewRetry, PolicyDefaults, PushFormat, PushTarget,
     RetryPolicy,
@@ -244,6 +245,15 @@ impl Definition {
     /// The epoch that all partitions begin with.
     pub fn first_epoch(&self) -> Epoch {
         Epoch { counter: 0, id: self.uid }
+    }
+
+    /// How long a delivery may be out. That of a webhook ends when its call does, and this only where nobody
+    /// is left to notice.
+    pub(super) fn lease(&self) -> Duration {
+        match &self.mode {
+            DeliveryMode::Push(target) => target.timeout + LEASE_MARGIN,
+            DeliveryMode::Pull | DeliveryMode::Stream => self.ack_timeout,
+        }
     }
 
     /// What becomes of what cannot be handled.

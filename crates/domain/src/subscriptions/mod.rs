@@ -107,17 +107,6 @@ pub struct DeliveryConfig {
     pub seed: Option<u64>,
 }
 
-impl DeliveryConfig {
-    /// How long a delivery may be out. That of a webhook ends when its call does, and this only where
-    /// nobody is left to notice.
-    fn lease_of(&self, definition: &Definition) -> Duration {
-        match &definition.mode {
-            DeliveryMode::Push(target) => target.timeout + dispatch::LEASE_MARGIN,
-            DeliveryMode::Pull | DeliveryMode::Stream => definition.ack_timeout,
-        }
-    }
-}
-
 impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
@@ -237,6 +226,9 @@ impl Entry {
     }
 }
 
+/// A handler of this process, and how it is called.
+type Linked = (Arc<dyn EventHandler>, HandlerOptions);
+
 /// The subscriptions of this replica.
 #[derive(Debug)]
 pub struct Subscriptions {
@@ -246,7 +238,7 @@ pub struct Subscriptions {
     config: Arc<DeliveryConfig>,
     entries: RwLock<BTreeMap<GroupId, Arc<Entry>>>,
     /// Handlers that are linked in, by subscription.
-    handlers: RwLock<BTreeMap<GroupId, (Arc<dyn EventHandler>, HandlerOptions)>>,
+    handlers: RwLock<BTreeMap<GroupId, Linked>>,
     this: Weak<Self>,
     ack_ids: OnceLock<AckIds>,
     /// Creating and deleting happen one after another.
@@ -570,7 +562,8 @@ impl Subscriptions {
         let entry = self.entry(name)?;
         let jobs = &*self.ports.jobs;
         let (definition, version) =
-            store::change(jobs, &entry.definition, |definition| definition.paused = paused.clone()).await?;
+            store::change(jobs, &entry.definition, |definition| definition.paused.clone_from(&paused))
+                .await?;
         entry.engine.pause(definition.paused.as_ref().map(Cause::of)).await?;
         let changed = entry.with(Arc::new(definition), version);
         self.entries.write().insert(changed.definition.name.clone(), changed.clone());
@@ -635,7 +628,7 @@ impl Subscriptions {
     }
 
     /// Who handles a subscription's events in this process.
-    fn handler_of(&self, definition: &Definition) -> Option<(Arc<dyn EventHandler>, HandlerOptions)> {
+    fn handler_of(&self, definition: &Definition) -> Option<Linked> {
         self.handlers.read().get(&definition.name).cloned()
     }
 

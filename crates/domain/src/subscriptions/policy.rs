@@ -299,8 +299,7 @@ fn duration(
 impl RetryPolicy {
     pub(super) fn decide(new: &NewRetry, ordering: Ordering, defaults: &Self) -> Result<Self> {
         let strategy = match new.strategy.as_deref() {
-            None => RetryStrategy::InPlace,
-            Some("in-place") => RetryStrategy::InPlace,
+            None | Some("in-place") => RetryStrategy::InPlace,
             Some("topics") if ordering != Ordering::None => {
                 let order = ordering.as_str();
                 let message =

@@ -65,13 +65,12 @@ impl Client {
         let mut acks = Vec::new();
         for (delivery, seen) in pulled.deliveries.iter().zip(&seen) {
             let id = delivery.ack_id.clone();
-            let poisoned = self.poison.is_some_and(|every| seen.number % every == 0);
+            let poisoned = self.poison.is_some_and(|every| seen.number.is_multiple_of(every));
             let dice = if self.good { 0 } else { rng.random_range(0..100) };
             match dice {
+                _ if poisoned && !self.good && rng.random_bool(0.5) => {}
                 _ if poisoned && !self.good => {
-                    if rng.random_bool(0.5) {
-                        request.retry.push(RetryItem { ack_id: id, after: None, reason: None });
-                    }
+                    request.retry.push(RetryItem { ack_id: id, after: None, reason: None });
                 }
                 0..60 => {
                     self.oracle.decides(seen.number);
@@ -157,7 +156,7 @@ impl EventHandler for Handler {
                 (rng.random_range(0..100), Duration::from_millis(rng.random_range(0..800)))
             };
             sleep(&*self.clock, wait).await;
-            let poisoned = self.poison.is_some_and(|every| number % every == 0);
+            let poisoned = self.poison.is_some_and(|every| number.is_multiple_of(every));
             let failure = Failure::new("sim", "it fails sometimes");
             outcomes.push(match dice {
                 _ if self.good => self.ack(number),

@@ -111,7 +111,7 @@ impl EventLog for Spied<dyn EventLog> {
             Err(error) => return failed(&error),
         };
         let records: Vec<_> = request.records.iter().map(|(_, record)| record.clone()).collect();
-        let is_dead_letters = request.topic.as_str().ends_with(".dlq");
+        let is_dead_letters = request.topic.as_str() != super::world::TOPIC;
         let mut result = self.inner.append(request).await;
         for (outcome, record) in result.outcomes.iter().zip(&records) {
             if outcome.is_ok() && is_dead_letters {

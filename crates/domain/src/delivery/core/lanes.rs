@@ -38,7 +38,7 @@ pub(super) struct Lane {
 /// All lanes of a partition.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: Slab<Lane>,
+    all: Slab<Lane>,
     by_key: HashMap<u64, u32>,
     /// Lanes that may have something to give, in their turn. One that is gone stays until it is met.
     ready: VecDeque<(u32, u64)>,
@@ -54,7 +54,7 @@ impl Lanes {
             return *id;
         }
         self.births += 1;
-        let id = self.lanes.insert(Lane {
+        let id = self.all.insert(Lane {
             key,
             head: NONE,
             tail: NONE,
@@ -75,23 +75,23 @@ impl Lanes {
     }
 
     pub(super) fn get(&self, id: u32) -> &Lane {
-        &self.lanes[id as usize]
+        &self.all[id as usize]
     }
 
     pub(super) fn get_mut(&mut self, id: u32) -> &mut Lane {
-        &mut self.lanes[id as usize]
+        &mut self.all[id as usize]
     }
 
     /// Forgets a lane without events.
     pub(super) fn forget(&mut self, id: u32) {
-        if let Some(key) = self.lanes.remove(id as usize).key {
+        if let Some(key) = self.all.remove(id as usize).key {
             self.by_key.remove(&key);
         }
     }
 
     /// Puts a lane at the end of the queue, or, where it had its turn and could not use it, at its front.
     pub(super) fn enqueue(&mut self, id: u32, in_front: bool) {
-        let lane = &mut self.lanes[id as usize];
+        let lane = &mut self.all[id as usize];
         if lane.queued {
             return;
         }
@@ -103,7 +103,7 @@ impl Lanes {
     /// The lane whose turn it is.
     pub(super) fn next(&mut self) -> Option<u32> {
         while let Some((id, born)) = self.ready.pop_front() {
-            if let Some(lane) = self.lanes.get_mut(id as usize).filter(|lane| lane.born == born) {
+            if let Some(lane) = self.all.get_mut(id as usize).filter(|lane| lane.born == born) {
                 lane.queued = false;
                 return Some(id);
             }
@@ -113,7 +113,7 @@ impl Lanes {
 
     /// Puts a lane aside until [`Self::unpark`].
     pub(super) fn park(&mut self, id: u32) {
-        let lane = &mut self.lanes[id as usize];
+        let lane = &mut self.all[id as usize];
         if !lane.queued {
             lane.queued = true;
             self.parked.push((id, lane.born));

@@ -686,10 +686,9 @@ impl PartitionCore {
     pub fn done_elsewhere(&mut self, now: Now, offset: Offset) {
         match self.index.get(&offset).copied() {
             Some(slot) if !self.events[slot as usize].state.is_out() => self.finish(now, slot),
-            Some(_) => {}
             // Not read yet.
             None if offset >= self.position => self.done.insert(offset..offset + 1),
-            None => {}
+            Some(_) | None => {}
         }
     }
 

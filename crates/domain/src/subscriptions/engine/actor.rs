@@ -475,7 +475,7 @@ impl Actor {
         let retry = &definition.retry;
         CoreConfig {
             ordering: definition.ordering,
-            ack_timeout: self.context.config.lease_of(definition),
+            ack_timeout: definition.lease(),
             run_max: definition.mode.run_max(),
             claims: definition.dedup.enabled,
             deliveries_max: retry.max_retries.map(|max| max.saturating_add(1)),

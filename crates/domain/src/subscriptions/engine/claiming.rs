@@ -107,7 +107,7 @@ impl Actor {
         reserved: Vec<Reserved>,
     ) {
         let definition = &self.context.definition;
-        let timeout = self.context.config.lease_of(definition);
+        let timeout = definition.lease();
         let lease = timeout + CLAIM_MARGIN + (timeout / 4).min(SLACK_MAX);
         let keep = definition.dedup.ttl.max(ATTEMPTS_KEPT);
         let mut seen = HashSet::with_capacity(reserved.len());

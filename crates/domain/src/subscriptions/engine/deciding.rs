@@ -150,7 +150,7 @@ impl Actor {
                     }
                     status
                 }
-                None => self.decide_elsewhere(key, lease.id.session, lease.offset, claim, decision, asked),
+                None => self.decide_elsewhere(key, lease.id.session, lease.offset, claim, &decision, asked),
             };
             match status {
                 Some(status) => statuses.push((index, status)),
@@ -175,7 +175,7 @@ impl Actor {
         session: u32,
         offset: Offset,
         claim: Option<ClaimTag>,
-        decision: Decision,
+        decision: &Decision,
         asked: Asked,
     ) -> Option<Status> {
         let claim = match claim {
@@ -187,7 +187,7 @@ impl Actor {
             Decision::Ack => Elsewhere::Ack,
             Decision::Retry { after, .. } => Elsewhere::Retry { after: after.unwrap_or_default() },
             Decision::Release { .. } => Elsewhere::Release,
-            Decision::Extend(by) => Elsewhere::Extend { by },
+            Decision::Extend(by) => Elsewhere::Extend { by: *by },
             // A dead letter needs the event, which only a delivery of this session's has.
             Decision::Reject { .. } => return Some(Status::Unavailable),
         };

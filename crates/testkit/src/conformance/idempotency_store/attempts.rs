@@ -8,6 +8,7 @@ use crate::conformance::Backend;
 use bytes::Bytes;
 use ports::{ClaimRequest, Ground, Settled};
 
+#[allow(clippy::needless_pass_by_value, reason = "it is changed and given on")]
 fn with_note(note: &'static str, request: ClaimRequest) -> ClaimRequest {
     ClaimRequest { note: Bytes::from_static(note.as_bytes()), ..request }
 }

@@ -67,7 +67,7 @@ fn a_refusal_says_what_is_wrong() {
         (leased(11), "its received note has 11 bytes, at most 10 are possible"),
         ([leased(0), vec![0; 1015]].concat(), "its note has 1025 bytes, at most 1024 are possible"),
         (
-            [&[1, 0][..], &[0; 24], &[0; 65537]].concat(),
+            [&[1, 0][..], &[0; 24], &vec![0; 65537]].concat(),
             "its outcome has 65537 bytes, at most 65536 are possible",
         ),
     ];
