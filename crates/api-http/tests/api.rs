@@ -101,9 +101,9 @@ async fn what_is_known_and_not_built_is_501_and_named() {
     let front = front().await;
     let answer = front.get(&format!("{EVENTS}?filter=true")).await;
     assert_eq!((answer.status.as_u16(), answer.field()), (501, "filter"));
-    let dedup = json!({"name": "mail", "topics": ["orders"], "dedup": {"enabled": true}});
-    let answer = front.post("/v1/subscriptions", &dedup).await;
-    assert_eq!((answer.status.as_u16(), answer.field()), (501, "dedup"));
+    let filtered = json!({"name": "mail", "topics": ["orders"], "filter": "true"});
+    let answer = front.post("/v1/subscriptions", &filtered).await;
+    assert_eq!((answer.status.as_u16(), answer.field()), (501, "filter"));
     front.post("/v1/replays", &json!({})).await.expect(501);
     front.get("/v1/groups").await.expect(501);
 }

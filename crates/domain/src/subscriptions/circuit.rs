@@ -137,8 +137,9 @@ impl Circuit {
             self.outages -= usize::from(self.last.pop_front() == Some(true));
         }
         let share = self.outages as f64 / self.last.len() as f64;
-        let opens = self.connects >= self.config.connects
-            || (self.last.len() >= self.config.least && share >= self.config.ratio);
+        let opens = outage
+            && (self.connects >= self.config.connects
+                || (self.last.len() >= self.config.least && share >= self.config.ratio));
         if opens {
             let pause = self.config.probe_first;
             self.open = Some(Open { since: wall, next_probe: now + pause, pause, probing: false });
