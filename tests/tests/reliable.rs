@@ -107,7 +107,12 @@ async fn a_failed_event_holds_its_key_while_others_go_on(log: Log) {
         .await;
     assert_eq!(said, ["superseded", "ok", "ok"], "the later one of the run comes again behind it");
     it.publish(&[json!({"key": "a", "data": 4}), json!({"key": "b", "data": 5})]).await;
-    let next = it.pull(4).await;
+    let mut next = Vec::new();
+    while next.len() < 4 {
+        let out = it.pull(1).await;
+        it.client.ack(&it.name, &out).await;
+        next.extend(out);
+    }
     assert_eq!(data(&next[0]), 5, "another key goes on while this one is held");
     let again: Vec<_> = next[1..].iter().map(data).collect();
     assert_eq!(again, [1, 2, 4], "nothing overtakes");
@@ -173,7 +178,7 @@ async fn an_undecodable_value_is_a_dead_letter_at_once(log: Log) {
 }
 
 async fn with_dedup_what_was_acknowledged_is_final_and_an_ack_id_outlives_a_kill(log: Log) {
-    let it = fixture(&log, &json!({"ackTimeout": "20s"})).await;
+    let it = fixture(&log, &json!({"ordering": "none", "ackTimeout": "20s"})).await;
     let events: Vec<_> = (0..40).map(|n| json!({"key": format!("k{}", n % 10), "data": n})).collect();
     it.publish(&events).await;
     let out = it.pull(40).await;
@@ -249,7 +254,8 @@ async fn a_skipped_event_does_not_come_again(log: Log) {
 
 /// A crash of the service is not the events' fault: it counts no attempt of what clients hold.
 async fn three_kills_with_everything_out_make_no_dead_letters(log: Log) {
-    let mut it = fixture(&log, &json!({"ackTimeout": "5m", "retry": {"maxRetries": 3}})).await;
+    let mut it =
+        fixture(&log, &json!({"ordering": "none", "ackTimeout": "5m", "retry": {"maxRetries": 3}})).await;
     let events: Vec<_> = (0..1000).map(|n| json!({"key": format!("k{}", n % 100), "data": n})).collect();
     it.publish(&events).await;
     let out = it.pull(1000).await;
