@@ -5,16 +5,16 @@ use crate::{
     error::status,
     proto::{
         AcknowledgeRequest, AcknowledgeResponse, AcknowledgeResult, Delivery, PullRequest, PullResponse,
-        SubscribeRequest, subscriber_server,
+        Reject, Retry, SubscribeRequest, subscriber_server,
     },
     subscribe,
 };
 use domain::{
     Error,
-    subscriptions::{AckRequest, PulledDelivery},
+    subscriptions::{AckRequest, PulledDelivery, RejectItem, RetryItem},
 };
 use futures::stream::BoxStream;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -46,11 +46,15 @@ impl subscriber_server::Subscriber for Subscriber {
         request: Request<AcknowledgeRequest>,
     ) -> Result<Response<AcknowledgeResponse>, Status> {
         let AcknowledgeRequest { subscription, ack, retry, reject, extend, release } = request.into_inner();
-        for (field, named) in [("retry", !retry.is_empty()), ("reject", !reject.is_empty())] {
-            if named {
-                return Err(status(&Error::not_built(field)));
-            }
+        let mut again = Vec::with_capacity(retry.len());
+        for (index, Retry { ack_id, after, reason }) in retry.into_iter().enumerate() {
+            let field = format!("retry[{index}].after");
+            let after = after.map(|after| convert::duration(&field, after)).transpose();
+            let after = after.map_err(|e| status(&e))?;
+            again.push(RetryItem { ack_id, after, reason: said(reason) });
         }
+        let reject =
+            reject.into_iter().map(|Reject { ack_id, reason }| RejectItem { ack_id, reason: said(reason) });
         let mut extensions = Vec::with_capacity(extend.len());
         for (index, extend) in extend.into_iter().enumerate() {
             let field = format!("extend[{index}].by");
@@ -58,7 +62,7 @@ impl subscriber_server::Subscriber for Subscriber {
             let by = by.and_then(|by| convert::duration(&field, by)).map_err(|e| status(&e))?;
             extensions.push((extend.ack_id, by));
         }
-        let request = AckRequest { ack, extend: extensions, release, ..AckRequest::default() };
+        let request = AckRequest { ack, retry: again, reject: reject.collect(), extend: extensions, release };
         let answered =
             self.services.subscriptions.acknowledge(&subscription, request).await.map_err(|e| status(&e))?;
         let result = |(ack_id, status): (String, domain::delivery::Status)| AcknowledgeResult {
@@ -87,6 +91,11 @@ impl subscriber_server::Subscriber for Subscriber {
     }
 }
 
+/// A text that was given; proto3 does not tell an empty one from none.
+fn said(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
 /// A delivery on its way out.
 pub(crate) fn delivery(pulled: PulledDelivery) -> Delivery {
     Delivery {
@@ -94,6 +103,6 @@ pub(crate) fn delivery(pulled: PulledDelivery) -> Delivery {
         attempt: pulled.attempt,
         deadline: Some(convert::time(pulled.deadline)),
         run: pulled.run.to_string(),
-        event: Some(convert::outgoing(&pulled.topic, pulled.partition, pulled.record)),
+        event: Some(convert::outgoing(&pulled.topic, pulled.partition, Arc::unwrap_or_clone(pulled.record))),
     }
 }

@@ -6,9 +6,9 @@ mod support;
 
 use api_grpc::proto::{
     AcknowledgeRequest, CreateSubscriptionRequest, DecisionStatus, Delivery, Event, Extend,
-    GetSubscriptionRequest, PublishBatchRequest, PullRequest, SubscribeCredits, SubscribeDecisions,
-    SubscribeRequest, SubscribeResponse, SubscribeResult, SubscribeStart, subscribe_request,
-    subscribe_response::Message, subscriber_client::SubscriberClient,
+    GetSubscriptionRequest, GetTopicRequest, PublishBatchRequest, PullRequest, Reject, Retry,
+    SubscribeCredits, SubscribeDecisions, SubscribeRequest, SubscribeResponse, SubscribeResult,
+    SubscribeStart, subscribe_request, subscribe_response::Message, subscriber_client::SubscriberClient,
     subscriptions_client::SubscriptionsClient,
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -240,6 +240,50 @@ async fn ten_thousand_events_are_acknowledged_one_by_one_and_answered_in_order()
     }
     assert_eq!(seen.len() as u64, EVENTS);
     assert_eq!(in_flight(&front).await, 0);
+}
+
+#[tokio::test]
+async fn what_failed_comes_again_or_is_a_dead_letter_as_the_client_says() {
+    let front = Front::start().await;
+    subscribe(&front, "none", 1000).await;
+    publish(&front, (0..2).map(event)).await;
+    let mut client = Client::open(&front, 2, false).await;
+    let out = client.next(2).await;
+    let after = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
+    let of = SubscribeDecisions {
+        request_id: 1,
+        retry: vec![Retry { ack_id: out[0].ack_id.clone(), after, reason: "busy".into() }],
+        reject: vec![Reject { ack_id: out[1].ack_id.clone(), reason: "no".into() }],
+        ..SubscribeDecisions::default()
+    };
+    assert_eq!(client.statuses(of).await, [DecisionStatus::Ok; 2]);
+    let again = client.next(1).await;
+    assert_eq!((again[0].attempt, numbers(&again)), (2, numbers(&out[..1])));
+    client.nothing_comes().await;
+    // A reject is `ok` when its dead letter is written.
+    let get = GetTopicRequest { name: "mail.dlq".into() };
+    let letters = front.topics().get_topic(get).await.unwrap().into_inner();
+    assert_eq!(letters.partitions.iter().map(|partition| partition.latest_offset).sum::<i64>(), 1);
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_retry_in_its_run_is_taken_back() {
+    let front = Front::start().await;
+    subscribe(&front, "partition", 1000).await;
+    publish(&front, (0..3).map(|n| Event { partition: Some(0), ..event(n) })).await;
+    let mut client = Client::open(&front, 3, false).await;
+    let out = client.next(3).await;
+    assert!(out.iter().all(|delivery| delivery.run == out[0].run));
+    assert_eq!(numbers(&out), [0, 1, 2]);
+    let after = Some(prost_types::Duration::default());
+    let retry = vec![Retry { ack_id: out[0].ack_id.clone(), after, ..Retry::default() }];
+    let of =
+        SubscribeDecisions { request_id: 1, ack: ids(&out[1..]), retry, ..SubscribeDecisions::default() };
+    let superseded = DecisionStatus::Superseded;
+    assert_eq!(client.statuses(of).await, [superseded, superseded, DecisionStatus::Ok]);
+    let again = client.next(3).await;
+    assert_eq!(numbers(&again), [0, 1, 2]);
+    assert_eq!(again.iter().map(|delivery| delivery.attempt).collect::<Vec<_>>(), [2, 1, 1]);
 }
 
 #[tokio::test]

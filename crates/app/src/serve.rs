@@ -2,8 +2,8 @@
 //!
 //! The order of the stop is what keeps promises: readiness goes first, so that no new work comes; then
 //! deliveries, while the fronts still take their acknowledgements, and with them the last commits and the
-//! leaving of groups; then the fronts, which finish what they are answering; the backends last. All of it
-//! has one deadline.
+//! leaving of groups; then the fronts, which finish what they are answering; then what was accepted to be
+//! published later; the backends last. All of it has one deadline.
 
 use crate::{
     backends::Backends,
@@ -73,6 +73,7 @@ pub(crate) fn run(loaded: &Loaded, begin: Instant) -> Result<ExitCode, Failure> 
 /// All that runs.
 struct Service {
     backends: Backends,
+    publisher: Arc<Publisher>,
     subscriptions: Arc<Subscriptions>,
     clock: Arc<SystemClock>,
     health: watch::Sender<api_http::Health>,
@@ -116,14 +117,21 @@ impl Service {
             limits.clone(),
             config.topic_defaults(),
         );
-        let publisher =
-            Arc::new(Publisher::new(log.clone(), topics.clone(), clock.clone(), limits.clone(), publish));
+        let publisher = Arc::new(Publisher::with_store(
+            log.clone(),
+            topics.clone(),
+            clock.clone(),
+            limits.clone(),
+            publish,
+            Some(backends.idempotency.clone()),
+        ));
         let browser = Arc::new(Browser::new(log.clone(), topics.clone(), limits.clone(), clock.clone()));
         let ports = SubscriptionPorts {
             log,
             membership: backends.membership.clone(),
             offsets: backends.offsets.clone(),
             jobs: backends.jobs.clone(),
+            idempotency: backends.idempotency.clone(),
             clock: clock.clone(),
         };
         let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), config.delivery());
@@ -150,7 +158,7 @@ impl Service {
             tokio::spawn(api_grpc::serve(
                 grpc,
                 api_grpc::Services {
-                    publisher,
+                    publisher: publisher.clone(),
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
                     limits,
@@ -169,6 +177,7 @@ impl Service {
         ready(config, addresses, begin);
         Ok(Self {
             backends,
+            publisher,
             subscriptions,
             clock,
             health,
@@ -214,12 +223,20 @@ impl Service {
                 Err(_late) => tracing::warn!("requests were cut off at the deadline"),
             }
         }
-        drop(self.subscriptions);
+        // The log takes what it can within a moment, also when the deadline has passed.
+        let left_for_log = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let emptied = self.publisher.shutdown(self.clock.monotonic() + left_for_log).await;
+        if !emptied {
+            tracing::warn!(
+                "what was accepted to be published later, or its outcome, was cut off at the deadline"
+            );
+        }
+        drop((self.subscriptions, self.publisher));
         // Closing is quick, and is given its moment also when the deadline has passed.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
         self.backends.close(patience).await;
         tracing::info!("stopped");
-        left
+        left && emptied
     }
 }
 

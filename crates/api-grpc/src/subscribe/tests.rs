@@ -31,6 +31,7 @@ async fn service() -> (Context, Publisher) {
         membership: memory.membership(),
         offsets: memory.offsets(),
         jobs: memory.jobs(),
+        idempotency: memory.idempotency(),
         clock: clock.clone(),
     };
     let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());

@@ -43,18 +43,20 @@ impl Front {
         let limits = Arc::new(Limits::default());
         let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
         let topics = Topics::new(memory.admin(), memory.log(), clock.clone(), limits.clone(), defaults);
-        let publisher = Publisher::new(
+        let publisher = Publisher::with_store(
             memory.log(),
             topics.clone(),
             clock.clone(),
             limits.clone(),
             PublishConfig::default(),
+            Some(memory.idempotency()),
         );
         let ports = SubscriptionPorts {
             log: memory.log(),
             membership: memory.membership(),
             offsets: memory.offsets(),
             jobs: memory.jobs(),
+            idempotency: memory.idempotency(),
             clock: clock.clone(),
         };
         let subscriptions =
