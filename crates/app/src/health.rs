@@ -1,6 +1,6 @@
 //! Watches the backends, for the health that the fronts show.
 
-use crate::config::LogBackend;
+use crate::{backends::ClaimServer, config::LogBackend};
 use api_http::{Component, Health};
 use domain::topics::Topics;
 use serde_json::json;
@@ -12,42 +12,91 @@ const INTERVAL_UP: Duration = Duration::from_secs(5);
 /// How often one that does not is.
 const INTERVAL_DOWN: Duration = Duration::from_secs(1);
 
+/// The detail that says why a store may forget.
+const WARNING: &str = "warning";
+
 /// Keeps `health` up to date.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) topics: Arc<Topics>,
     pub(crate) backend: LogBackend,
+    /// Where claims are kept outside the data directory.
+    pub(crate) claims: Option<ClaimServer>,
     pub(crate) health: watch::Sender<Health>,
 }
 
 impl Watch {
     /// What is known before a backend was asked.
-    pub(crate) fn unknown(backend: LogBackend) -> Health {
-        Health { ready: false, components: vec![component(backend, false, Vec::new())] }
+    pub(crate) fn unknown(backend: LogBackend, claims: Option<&ClaimServer>) -> Health {
+        let names = [backend.name()].into_iter().chain(claims.map(ClaimServer::name));
+        Health { ready: false, components: names.map(|name| component(name, false, Vec::new())).collect() }
     }
 
     /// Asks the backends once.
     pub(crate) async fn look(&self) {
-        let component = match self.topics.cluster().await {
+        let (log, claims) = tokio::join!(self.look_at_log(), self.look_at_claims());
+        let components: Vec<Component> = [log].into_iter().chain(claims).collect();
+        self.health.send_if_modified(|health| {
+            let news = health.components != components;
+            health.components = components;
+            news
+        });
+    }
+
+    async fn look_at_log(&self) -> Component {
+        let name = self.backend.name();
+        match self.topics.cluster().await {
             Ok(cluster) if self.backend == LogBackend::Kafka => {
                 let details =
                     vec![("clusterId", json!(cluster.id)), ("nodeCount", json!(cluster.nodes.len()))];
-                component(self.backend, true, details)
+                component(name, true, details)
             }
-            Ok(_) => component(self.backend, true, Vec::new()),
+            Ok(_) => component(name, true, Vec::new()),
             Err(error) => {
                 // Said when it changes, not at every look.
-                if self.health.borrow().is_up() {
+                if self.before(name).is_some_and(|before| before.up) {
                     tracing::warn!(%error, "the log does not serve");
                 }
-                component(self.backend, false, Vec::new())
+                component(name, false, Vec::new())
             }
-        };
-        self.health.send_if_modified(|health| {
-            let news = health.components != [component.clone()];
-            health.components = vec![component];
-            news
-        });
+        }
+    }
+
+    async fn look_at_claims(&self) -> Option<Component> {
+        let server = self.claims.as_ref()?;
+        let name = server.name();
+        Some(match server.check().await {
+            Ok(status) => {
+                let mut details = vec![("version", json!(status.version))];
+                if let Some(warning) = status.warning {
+                    details.push((WARNING, json!(warning)));
+                }
+                let warned =
+                    |component: &Component| component.details.iter().find(|it| it.0 == WARNING).cloned();
+                let component = component(name, true, details);
+                if let Some((_, warning)) = warned(&component)
+                    && self.before(name).as_ref().and_then(warned).is_none_or(|(_, before)| before != warning)
+                {
+                    tracing::warn!(
+                        store = name,
+                        warning = warning.as_str(),
+                        "the store of claims may forget"
+                    );
+                }
+                component
+            }
+            Err(error) => {
+                if self.before(name).is_none_or(|before| before.up || before.details.is_empty()) {
+                    tracing::warn!(%error, store = name, "the store of claims does not serve");
+                }
+                component(name, false, vec![("error", json!(error.detail()))])
+            }
+        })
+    }
+
+    /// What was found at the last look.
+    fn before(&self, name: &str) -> Option<Component> {
+        self.health.borrow().components.iter().find(|component| component.name == name).cloned()
     }
 
     /// Asks until it is dropped.
@@ -79,6 +128,6 @@ pub(crate) fn serving(mut health: watch::Receiver<Health>) -> watch::Receiver<bo
     receiver
 }
 
-fn component(backend: LogBackend, up: bool, details: Vec<(&'static str, serde_json::Value)>) -> Component {
-    Component { name: backend.name(), up, details }
+fn component(name: &'static str, up: bool, details: Vec<(&'static str, serde_json::Value)>) -> Component {
+    Component { name, up, details }
 }

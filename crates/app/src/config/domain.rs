@@ -5,8 +5,11 @@ use bytestring::ByteString;
 use domain::{
     Limits,
     partition::PartitionStrategy,
-    publish::{self, Pattern, PublishConfig, RouteMatch},
-    subscriptions::DeliveryConfig,
+    publish::{self, OnceConfig, Pattern, PublishConfig, RouteMatch},
+    subscriptions::{
+        DeliveryConfig,
+        policy::{DedupPolicy, PolicyDefaults, RetryPolicy},
+    },
     topics::TopicDefaults,
 };
 use ports::TopicName;

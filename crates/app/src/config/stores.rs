@@ -204,7 +204,8 @@ impl Config {
     fn check_postgres(&self) -> Result<(), Wrong> {
         let (url, schema) = (&self.postgres.url.0, &self.postgres.schema);
         if url.is_empty() && self.event_streaming.idempotency.backend == IdempotencyBackend::Postgres {
-            let problem = format!("is needed where {BACKEND} is postgres: postgres://USER@HOST:PORT/DATABASE");
+            let problem =
+                format!("is needed where {BACKEND} is postgres: postgres://USER@HOST:PORT/DATABASE");
             return Err(("postgres.url", problem));
         }
         // Without its value, which may hold a password.
