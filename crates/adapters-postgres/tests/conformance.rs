@@ -7,14 +7,10 @@ use common::{config, open};
 use testkit::Backend;
 
 async fn postgres() -> Backend {
-    let postgres = open(&config());
-    Backend::new()
-        .with_idempotency(postgres.idempotency())
-        .with_reopen(|| Box::pin(postgres_again()))
-        .keeping(postgres)
+    connect().with_reopen(|| Box::pin(async { connect() }))
 }
 
-async fn postgres_again() -> Backend {
+fn connect() -> Backend {
     let postgres = open(&config());
     Backend::new().with_idempotency(postgres.idempotency()).keeping(postgres)
 }

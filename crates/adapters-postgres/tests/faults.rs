@@ -21,6 +21,7 @@ async fn through_a_proxy(timeout: Duration) -> (Proxy, Postgres) {
         url,
         request_timeout: timeout,
         acquire_timeout: timeout.min(Duration::from_millis(500)),
+        connections_max: 1,
         ..config()
     };
     (proxy, open(&config))
@@ -64,7 +65,7 @@ async fn a_server_that_is_not_there_yet_is_no_error_of_opening() {
 }
 
 #[tokio::test]
-async fn a_store_that_answers_late_is_given_up_and_another_connection_taken() {
+async fn a_store_that_answers_late_is_given_up_and_the_effect_unknown() {
     let (proxy, postgres) = through_a_proxy(Duration::from_secs(1)).await;
     let first = request();
     let found = eventually(|| async { claim(&postgres, &first).await.ok() }).await;
@@ -79,6 +80,18 @@ async fn a_store_that_answers_late_is_given_up_and_another_connection_taken() {
     proxy.open();
     let found = eventually(|| async { claim(&postgres, &first).await.ok() }).await;
     assert_eq!(found, acquired(1), "asked once more, it counts nothing");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_comes_back_is_not_used_again() {
+    let (proxy, postgres) = through_a_proxy(Duration::from_secs(1)).await;
+    let first = request();
+    eventually(|| async { claim(&postgres, &first).await.ok() }).await;
+    proxy.lose();
+    let error = claim(&postgres, &first).await.expect_err("nothing comes back");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    let found = eventually(|| async { claim(&postgres, &first).await.ok() }).await;
+    assert_eq!(found, acquired(1));
 }
 
 #[tokio::test]

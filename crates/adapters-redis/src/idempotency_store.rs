@@ -41,7 +41,10 @@ pub(crate) struct Claims {
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tags = self.prefixes.len();
-        f.debug_struct("Claims").field("connection", &self.connection).field("hash_tags", &tags).finish()
+        f.debug_struct("Claims")
+            .field("connection", &self.connection)
+            .field("hash_tags", &tags)
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// The most hash tags: a cluster has no more slots.
 const HASH_TAGS_MAX: u16 = 16_384;
 
+/// What begins each certificate of a PEM file.
+const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// Redis, open. Clones share one connection.
 #[derive(Clone, Debug)]
 pub struct Redis {
@@ -41,7 +44,6 @@ impl Redis {
         if config.username.is_some() && config.password.is_none() {
             return invalid("a user needs a password".to_owned());
         }
-        const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
         // The client takes a file without any for one that trusts nobody.
         if config
             .tls_ca

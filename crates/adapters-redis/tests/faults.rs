@@ -47,7 +47,7 @@ async fn a_connection_that_broke_while_nobody_used_it_costs_no_error() {
 }
 
 #[tokio::test]
-async fn a_store_that_answers_late_is_given_up_and_another_connection_taken() {
+async fn a_store_that_answers_late_is_given_up_and_the_effect_unknown() {
     let (proxy, redis) = through_a_proxy(Duration::from_millis(200)).await;
     let first = request();
     assert_eq!(claim(&redis, &first).await.expect("it can be claimed"), acquired(1));
@@ -60,6 +60,17 @@ async fn a_store_that_answers_late_is_given_up_and_another_connection_taken() {
     proxy.open();
     let found = eventually(|| async { claim(&redis, &first).await.ok() }).await;
     assert_eq!(found, acquired(1), "asked once more, it counts nothing");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_comes_back_is_not_used_again() {
+    let (proxy, redis) = through_a_proxy(Duration::from_millis(500)).await;
+    let first = request();
+    claim(&redis, &first).await.expect("it can be claimed");
+    proxy.lose();
+    assert_eq!(claim(&redis, &first).await.expect_err("nothing comes back").kind(), ErrorKind::Timeout);
+    let found = eventually(|| async { claim(&redis, &first).await.ok() }).await;
+    assert_eq!(found, acquired(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

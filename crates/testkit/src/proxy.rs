@@ -27,7 +27,10 @@ enum Way {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    way: watch::Sender<Way>,
+    /// What becomes of connections that come now, and of those that came since it was made.
+    way: Arc<Mutex<watch::Sender<Way>>>,
+    /// Of connections that were lost.
+    lost: Mutex<Vec<watch::Sender<Way>>>,
     connections: Arc<Mutex<JoinSet<()>>>,
     listening: AbortHandle,
 }
@@ -40,17 +43,19 @@ impl Proxy {
     pub async fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it has an address");
-        let (way, watched) = watch::channel(Way::Open);
+        let way = Arc::new(Mutex::new(watch::Sender::new(Way::Open)));
         let connections = Arc::new(Mutex::new(JoinSet::new()));
-        let (server, accepted) = (server.to_owned(), connections.clone());
+        let (server, accepted, current) = (server.to_owned(), connections.clone(), way.clone());
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if *watched.borrow() != Way::Cut {
-                    accepted.lock().spawn(connect(client, server.clone(), watched.clone()));
+                let way = current.lock().subscribe();
+                if *way.borrow() != Way::Cut {
+                    accepted.lock().spawn(connect(client, server.clone(), way.clone()));
                 }
             }
         });
-        Self { address, way, connections, listening: listening.abort_handle() }
+        let listening = listening.abort_handle();
+        Self { address, way, lost: Mutex::default(), connections, listening }
     }
 
     /// The port to connect to, on 127.0.0.1.
@@ -60,19 +65,27 @@ impl Proxy {
 
     /// Closes what is connected, and whatever comes.
     pub async fn cut(&self) {
-        self.way.send_replace(Way::Cut);
+        self.way.lock().send_replace(Way::Cut);
         let mut connections = std::mem::take(&mut *self.connections.lock());
         connections.shutdown().await;
     }
 
     /// Takes what is sent and passes nothing on, both ways; connecting works.
     pub fn hold(&self) {
-        self.way.send_replace(Way::Held);
+        self.way.lock().send_replace(Way::Held);
+    }
+
+    /// Takes what is sent on the connections that there are and passes nothing on, ever; new ones are open. As
+    /// after the failover of what forgets whom it had connected.
+    pub fn lose(&self) {
+        let lost = std::mem::replace(&mut *self.way.lock(), watch::Sender::new(Way::Open));
+        lost.send_replace(Way::Held);
+        self.lost.lock().push(lost);
     }
 
     /// Passes everything on again, also what was held.
     pub fn open(&self) {
-        self.way.send_replace(Way::Open);
+        self.way.lock().send_replace(Way::Open);
     }
 }
 
