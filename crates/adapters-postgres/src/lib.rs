@@ -31,6 +31,8 @@
 mod cleanup;
 mod config;
 #[cfg(feature = "postgres")]
+mod connections;
+#[cfg(feature = "postgres")]
 mod error;
 #[cfg(feature = "postgres")]
 mod idempotency_store;

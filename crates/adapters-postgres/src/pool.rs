@@ -1,34 +1,38 @@
-//! The connections, each call's share of one, and its deadline.
+//! The connections, each call's hold on one, and its deadline.
 //!
-//! A connection whose statement did not come to its end (the deadline passed, or the caller dropped the
-//! call) is closed, not given to the next, who would wait for the same answer. The schema is brought up to
-//! date before the first statement, whenever the server is there for it.
+//! A connection goes back to where it was without being asked anything, so that one on which nothing comes
+//! back any more holds up nobody; it is asked when it is next taken, if it lay still meanwhile. Where one
+//! broke or did not answer in time, those that lie still share its way and most likely its fate, and are
+//! given up with it. The schema is brought up to date before the first statement, whenever the server is
+//! there for it.
 
 use crate::{
     config::PostgresConfig,
+    connections::Connect,
     error,
     migrations::{self, Failure},
 };
+use deadpool::managed::{self, Object, PoolConfig, PoolError, QueueMode};
 use ports::{ErrorKind, PortError, Result};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres,
-    pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    ConnectOptions as _, PgConnection, Postgres,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
 use std::{fmt, str::FromStr as _, time::Duration};
 use tokio::sync::OnceCell;
-
-/// A connection that lay still for so long is asked whether it is good before it is used.
-const IDLE_UNCHECKED: Duration = Duration::from_secs(1);
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// Connections to one server, and the schema there.
 pub(crate) struct Pool {
-    connections: PgPool,
+    connections: managed::Pool<Connect>,
     schema: String,
+    acquire_timeout: Duration,
     timeout: Duration,
     /// Set once the schema is up to date.
     migrated: OnceCell<()>,
+    /// Of the calls under way.
+    calls: TaskTracker,
 }
 
 impl fmt::Debug for Pool {
@@ -62,35 +66,33 @@ impl Pool {
             options = options.password(password);
         }
         let timeout_ms = config.request_timeout.as_millis();
-        // Said on the connection rather than at its start, which poolers in between refuse. A write is
-        // acknowledged by rows that were locked and read anew, which wants read committed.
-        let session = format!(
-            "SET statement_timeout = {timeout_ms}; SET lock_timeout = {timeout_ms}; \
-             SET default_transaction_isolation = 'read committed'"
-        );
-        let connections = PgPoolOptions::new()
-            .max_connections(config.connections_max)
-            .acquire_timeout(config.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for > IDLE_UNCHECKED {
-                        // One that broke is replaced, not reported.
-                        return Ok(connection.ping().await.is_ok());
-                    }
-                    Ok(true)
-                })
-            })
-            .after_connect(move |connection, _| {
-                let session = session.clone();
-                Box::pin(async move { connection.execute(AssertSqlSafe(session)).await.map(drop) })
-            })
-            .connect_lazy_with(options);
+        let connect = Connect {
+            options,
+            // A write is acknowledged by rows that were locked and read anew, which wants read committed.
+            session: format!(
+                "SET statement_timeout = {timeout_ms}; SET lock_timeout = {timeout_ms}; \
+                 SET default_transaction_isolation = 'read committed'"
+            ),
+            // What is left is for a new one.
+            patience: config.acquire_timeout / 2,
+        };
+        let settings = PoolConfig {
+            max_size: config.connections_max as usize,
+            // Few are kept busy rather than all half idle, to be asked whether they are good.
+            queue_mode: QueueMode::Lifo,
+            ..PoolConfig::default()
+        };
+        let connections = managed::Pool::builder(connect)
+            .config(settings)
+            .build()
+            .map_err(|error| PortError::new(ErrorKind::Invalid, "postgres.open", error.to_string()))?;
         Ok(Self {
             connections,
             schema: config.schema.clone(),
+            acquire_timeout: config.acquire_timeout,
             timeout: config.request_timeout,
             migrated: OnceCell::new(),
+            calls: TaskTracker::new(),
         })
     }
 
@@ -107,25 +109,30 @@ impl Pool {
     ) -> Result<Vec<PgRow>> {
         let run = async {
             self.migrated.get_or_try_init(|| self.migrate(operation)).await?;
-            let mut share = self.share(operation).await?;
-            let rows = query.fetch_all(&mut *share.connection).await;
-            share.ended(rows).map_err(|error| error::of(error, operation))
+            let (mut connection, place) = self.take(operation).await?;
+            let rows = query.fetch_all(&mut connection).await;
+            self.ended(connection, place, rows).map_err(|error| error::of(error, operation))
         };
         match tokio::time::timeout(self.timeout, run).await {
             Ok(rows) => rows,
-            Err(_late) => Err(error::late(operation)),
+            Err(_late) => {
+                self.give_up_idle();
+                Err(error::late(operation))
+            }
         }
     }
 
-    /// Closes all connections, once what they do has come to its end.
+    /// Closes all connections, once what they do has come to its end. Nothing is taken from now on.
     pub(crate) async fn close(&self) {
-        self.connections.close().await;
+        self.connections.close();
+        self.calls.close();
+        self.calls.wait().await;
     }
 
     async fn migrate(&self, operation: &'static str) -> Result<()> {
-        let mut share = self.share(operation).await?;
-        match migrations::run(&mut share.connection, &self.schema).await {
-            Ok(()) => share.ended(Ok(())).map_err(|error| error::of(error, operation)),
+        let (mut connection, place) = self.take(operation).await?;
+        match migrations::run(&mut connection, &self.schema).await {
+            Ok(()) => self.ended(connection, place, Ok(())).map_err(|error| error::of(error, operation)),
             Err(Failure::Client(error)) => Err(error::of(error, operation)),
             Err(Failure::Newer(version)) => {
                 let text = Failure::newer_text(version, &self.schema);
@@ -134,32 +141,47 @@ impl Pool {
         }
     }
 
-    async fn share(&self, operation: &'static str) -> Result<Share> {
-        let connection = self.connections.acquire().await.map_err(|error| error::of(error, operation))?;
-        Ok(Share { connection, good: false })
+    /// A connection, and where it is to be put back.
+    async fn take(&self, operation: &'static str) -> Result<(PgConnection, Place)> {
+        let call = self.calls.token();
+        let error = match tokio::time::timeout(self.acquire_timeout, self.connections.get()).await {
+            Ok(Ok(mut place)) => match place.take() {
+                Some(connection) => return Ok((connection, Place { place, _call: call })),
+                // No empty place is given out.
+                None => sqlx::Error::WorkerCrashed,
+            },
+            Ok(Err(PoolError::Backend(error))) => error,
+            Ok(Err(PoolError::Closed)) => sqlx::Error::PoolClosed,
+            Ok(Err(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        Err(error::of(error, operation))
     }
-}
 
-/// A call's hold on a connection.
-struct Share {
-    connection: PoolConnection<Postgres>,
-    /// Whether it is as it was before the call.
-    good: bool,
-}
-
-impl Share {
-    fn ended<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        self.good = result.as_ref().err().is_none_or(error::leaves_connection_good);
+    /// A statement came to its end: its connection goes back, unless it is no good any more.
+    fn ended<T>(
+        &self,
+        connection: PgConnection,
+        mut place: Place,
+        result: std::result::Result<T, sqlx::Error>,
+    ) -> std::result::Result<T, sqlx::Error> {
+        if result.as_ref().err().is_none_or(error::leaves_connection_good) {
+            *place.place = Some(connection);
+        } else {
+            self.give_up_idle();
+        }
         result
     }
+
+    fn give_up_idle(&self) {
+        // Dropped, they are closed.
+        drop(self.connections.retain(|_, _| false).removed);
+    }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        if !self.good {
-            self.connection.close_on_drop();
-        }
-    }
+/// Where a connection was taken from, empty until it is put back.
+struct Place {
+    place: Object<Connect>,
+    _call: TaskTrackerToken,
 }
 
 /// Whether a text can stand in a statement as a name, as it is.
