@@ -9,6 +9,7 @@ use adapters_embedded::{
 use adapters_kafka::{Kafka, KafkaConfig};
 use adapters_postgres::Postgres;
 use adapters_redis::Redis;
+use domain::breaker::{self, Breaker, GuardedClaims};
 use ports::{
     Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, PortError, Result, TopicAdmin,
 };
@@ -45,7 +46,7 @@ impl Backends {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         // What needs no file first: a build without it is told before anything is made.
-        let claims = ClaimServer::open(claims)?;
+        let claims = ClaimServer::open(claims, clock.clone())?;
         // Definitions are in its tables whatever the log is.
         let lock = DirLock::acquire(&config.embedded.data_dir)?;
         let tables = Tables::open(&config.embedded.data_dir)?;
@@ -103,9 +104,15 @@ impl Backends {
     }
 }
 
-/// A server that claims are kept in.
+/// A server that claims are kept in, behind a circuit.
 #[derive(Clone, Debug)]
-pub(crate) enum ClaimServer {
+pub(crate) struct ClaimServer {
+    client: Client,
+    pub(crate) breaker: Arc<Breaker>,
+}
+
+#[derive(Clone, Debug)]
+enum Client {
     Redis(Redis),
     Postgres(Postgres),
 }
@@ -120,41 +127,40 @@ pub(crate) struct Status {
 
 impl ClaimServer {
     /// Opens it; `None` where claims are in the data directory.
-    fn open(store: &ClaimStore) -> Result<Option<Self>> {
+    fn open(store: &ClaimStore, clock: Arc<dyn Clock>) -> Result<Option<Self>> {
         let (name, opened) = match store {
             ClaimStore::Embedded => return Ok(None),
-            ClaimStore::Redis(config) => ("redis", Redis::open(config).map(Self::Redis)),
-            ClaimStore::Postgres(config) => ("postgres", Postgres::open(config).map(Self::Postgres)),
+            ClaimStore::Redis(config) => ("redis", Redis::open(config).map(Client::Redis)),
+            ClaimStore::Postgres(config) => ("postgres", Postgres::open(config).map(Client::Postgres)),
         };
-        opened.map(Some).map_err(|error| {
+        let client = opened.map_err(|error| {
             let text = format!("{IDEMPOTENCY_BACKEND} is {name}: {}", error.detail());
             PortError::new(error.kind(), error.operation(), text).with_source(error)
-        })
+        })?;
+        Ok(Some(Self { client, breaker: Arc::new(Breaker::new(name, breaker::STORE, clock)) }))
     }
 
     /// As the configuration and the health call it.
-    pub(crate) const fn name(&self) -> &'static str {
-        match self {
-            Self::Redis(_) => "redis",
-            Self::Postgres(_) => "postgres",
-        }
+    pub(crate) fn name(&self) -> &'static str {
+        self.breaker.name()
     }
 
     fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
-        match self {
-            Self::Redis(redis) => redis.idempotency(),
-            Self::Postgres(postgres) => postgres.idempotency(),
-        }
+        let store = match &self.client {
+            Client::Redis(redis) => redis.idempotency(),
+            Client::Postgres(postgres) => postgres.idempotency(),
+        };
+        Arc::new(GuardedClaims::new(store, self.breaker.clone()))
     }
 
-    /// Asks whether it serves, and whether it keeps what it is told.
+    /// Asks whether it serves, and whether it keeps what it is told. Also while its circuit is open.
     pub(crate) async fn check(&self) -> Result<Status> {
-        Ok(match self {
-            Self::Redis(redis) => {
+        Ok(match &self.client {
+            Client::Redis(redis) => {
                 let status = redis.check().await?;
                 Status { version: status.version, warning: status.warning }
             }
-            Self::Postgres(postgres) => {
+            Client::Postgres(postgres) => {
                 let status = postgres.check().await?;
                 Status { version: status.version, warning: status.warning }
             }
@@ -162,10 +168,10 @@ impl ClaimServer {
     }
 
     async fn close(self, patience: Duration) {
-        match self {
+        match self.client {
             // Its connection ends with its last handle.
-            Self::Redis(_) => {}
-            Self::Postgres(postgres) => postgres.close(patience).await,
+            Client::Redis(_) => {}
+            Client::Postgres(postgres) => postgres.close(patience).await,
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use crate::{backends::ClaimServer, config::LogBackend};
 use api_http::{Component, Health};
-use domain::topics::Topics;
-use serde_json::json;
+use domain::{
+    breaker::{Breaker, BreakerStatus},
+    event::time_text,
+    topics::Topics,
+};
+use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -35,7 +39,9 @@ impl Watch {
     /// Asks the backends once.
     pub(crate) async fn look(&self) {
         let (log, claims) = tokio::join!(self.look_at_log(), self.look_at_claims());
-        let components: Vec<Component> = [log].into_iter().chain(claims).collect();
+        // After the calls, which are not the circuit's own.
+        let circuits = self.claims.as_ref().map(|server| circuits(&[&server.breaker]));
+        let components: Vec<Component> = [log].into_iter().chain(claims).chain(circuits).collect();
         self.health.send_if_modified(|health| {
             let news = health.components != components;
             health.components = components;
@@ -128,6 +134,28 @@ pub(crate) fn serving(mut health: watch::Receiver<Health>) -> watch::Receiver<bo
     receiver
 }
 
-fn component(name: &'static str, up: bool, details: Vec<(&'static str, serde_json::Value)>) -> Component {
+/// The circuits before outside systems. The component is up whatever they are: a circuit closes by a call that
+/// is answered, which a service that is taken out of use would not get; whether the system itself serves is
+/// its own component's to say.
+fn circuits(breakers: &[&Breaker]) -> Component {
+    let details = breakers.iter().map(|breaker| (breaker.name(), circuit(&breaker.status())));
+    component("circuitBreakers", true, details.collect())
+}
+
+fn circuit(status: &BreakerStatus) -> Value {
+    match status {
+        BreakerStatus::Closed => json!({"state": "closed"}),
+        BreakerStatus::Open { since, reason, next_probe } => {
+            let mut shown = json!({"state": "half-open", "since": time_text(*since), "reason": reason});
+            if let Some(next) = next_probe {
+                shown["state"] = json!("open");
+                shown["nextProbe"] = json!(time_text(*next));
+            }
+            shown
+        }
+    }
+}
+
+fn component(name: &'static str, up: bool, details: Vec<(&'static str, Value)>) -> Component {
     Component { name, up, details }
 }
