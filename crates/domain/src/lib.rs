@@ -11,6 +11,7 @@ pub mod event;
 pub mod limits;
 pub mod partition;
 pub mod publish;
+pub mod push;
 pub mod subscriptions;
 pub mod topics;
 
