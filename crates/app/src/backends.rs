@@ -7,7 +7,8 @@ use adapters_embedded::{
     tables::Tables,
 };
 use adapters_kafka::{Kafka, KafkaConfig};
-use ports::{Clock, EventLog, GroupMembership, JobStore, OffsetStore, Result, TopicAdmin};
+use adapters_webhook::{HttpWebhooks, WebhookConfig};
+use ports::{Clock, EventLog, GroupMembership, JobStore, OffsetStore, Result, TopicAdmin, Webhooks};
 use std::{sync::Arc, time::Duration};
 
 /// Open backends. Where events are kept and where definitions are need not be the same.
@@ -18,19 +19,27 @@ pub(crate) struct Backends {
     pub(crate) membership: Arc<dyn GroupMembership>,
     pub(crate) offsets: Arc<dyn OffsetStore>,
     pub(crate) jobs: Arc<dyn JobStore>,
+    #[expect(dead_code, reason = "no definition takes a push target so far")]
+    pub(crate) webhooks: Arc<dyn Webhooks>,
     kafka: Option<Kafka>,
     /// Given back last: the directory is ours until everything in it is closed.
     lock: Arc<DirLock>,
 }
 
 impl Backends {
-    /// Opens what `config` asks for; `kafka` is what it says of Kafka, where that is the log. Blocks while
-    /// files are read. Does not wait for a Kafka that is not there.
+    /// Opens what `config` asks for; `kafka` is what it says of Kafka, where that is the log, and `webhooks`
+    /// of webhooks. Blocks while files are read. Does not wait for a Kafka that is not there.
     ///
     /// # Errors
     /// Where the data directory is another process's or cannot be read, or the Kafka client refuses its
-    /// settings or was not built in.
-    pub(crate) fn open(config: &Config, kafka: KafkaConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+    /// settings or was not built in, or the file of certificates for webhooks is not good.
+    pub(crate) fn open(
+        config: &Config,
+        kafka: KafkaConfig,
+        webhooks: WebhookConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let webhooks: Arc<dyn Webhooks> = Arc::new(HttpWebhooks::open(webhooks)?);
         // Definitions are in its tables whatever the log is.
         let lock = DirLock::acquire(&config.embedded.data_dir)?;
         let tables = Tables::open(&config.embedded.data_dir)?;
@@ -43,6 +52,7 @@ impl Backends {
                 membership: kafka.membership(),
                 offsets: kafka.offsets(),
                 jobs,
+                webhooks,
                 kafka: Some(kafka),
                 lock,
             });
@@ -55,6 +65,7 @@ impl Backends {
             offsets: Arc::new(tables.offsets(groups.clone())),
             membership: Arc::new(groups),
             jobs,
+            webhooks,
             kafka: None,
             lock,
         })
@@ -62,7 +73,8 @@ impl Backends {
 
     /// Writes out and closes everything, within `patience`.
     pub(crate) async fn close(self, patience: Duration) {
-        let Self { log, admin, membership, offsets, jobs, kafka, lock } = self;
+        // Webhooks have nothing to write out: what is under way ends with its subscription.
+        let Self { log, admin, membership, offsets, jobs, webhooks: _, kafka, lock } = self;
         if let Some(kafka) = kafka {
             kafka.close(patience).await;
         }

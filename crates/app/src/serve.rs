@@ -94,6 +94,7 @@ impl Service {
         }
         let kafka = config.kafka().map_err(|at| loaded.wrong(at))?;
         let publish = config.publish().map_err(|at| loaded.wrong(at))?;
+        let webhooks = config.webhooks().map_err(|at| loaded.wrong(at))?;
         let http = listen("server.http", config.server.http).await?;
         let grpc = listen("server.grpc", config.server.grpc).await?;
         let addresses = (address(&http)?, address(&grpc)?);
@@ -101,7 +102,7 @@ impl Service {
         let clock = Arc::new(SystemClock::new());
         let opening = {
             let (config, clock) = (config.clone(), clock.clone());
-            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, clock))
+            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, webhooks, clock))
         };
         let opened = opening.await.map_err(|e| Failure::Other(e.to_string()))?;
         let backends = opened.map_err(|error| Failure::Other(error.to_string()))?;

@@ -11,6 +11,7 @@ mod load;
 mod show;
 mod units;
 mod values;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;

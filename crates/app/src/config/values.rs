@@ -24,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) delivery: Delivery,
     pub(crate) limits: Limits,
     pub(crate) kafka: Kafka,
+    pub(crate) webhooks: super::webhooks::Section,
     pub(crate) logging: Logging,
 }
 
@@ -291,6 +292,7 @@ impl Config {
             ));
         }
         self.check_limits()?;
+        self.webhooks().map(drop)?;
         self.check_kafka()
     }
 
