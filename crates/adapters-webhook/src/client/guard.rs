@@ -28,7 +28,7 @@ const V4: [Network<[u8; 4]>; 17] = [
     ([255, 255, 255, 255], 32, "broadcast"),
 ];
 
-/// What of IPv6's public part, 2000::/3, is not public all the same.
+/// What of IPv6's public part, `2000::/3`, is not public all the same.
 const V6: [Network<Ipv6Addr>; 3] = [
     // Teredo, ORCHID, benchmarks and other protocols' own.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, "reserved"),

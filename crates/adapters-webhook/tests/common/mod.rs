@@ -84,8 +84,8 @@ pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Optio
     loop {
         let text = String::from_utf8_lossy(&read).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let lengths = head.lines().filter_map(|line| line.strip_prefix("content-length: "));
-            let length: usize = lengths.last().map_or(0, |length| length.parse().expect("a number"));
+            let mut lengths = head.lines().filter_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = lengths.next_back().map_or(0, |length| length.parse().expect("a number"));
             if body.len() >= length {
                 return Some(text);
             }

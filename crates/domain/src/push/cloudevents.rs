@@ -5,6 +5,7 @@ use crate::{
     subscriptions::Payload,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use ports::{HandlerDelivery, Timestamp};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, collections::HashSet, io::Write as _};
@@ -98,7 +99,7 @@ pub(super) fn put_delivery<'a>(attributes: &mut Vec<Attribute<'a>>, delivery: &'
 
 /// Writes an event in the JSON format.
 pub(super) fn push_json(out: &mut Vec<u8>, attributes: &[Attribute<'_>], event: &Event, payload: Payload) {
-    out.reserve(512 + event.data.as_ref().map_or(0, |data| data.len()));
+    out.reserve(512 + event.data.as_ref().map_or(0, Bytes::len));
     for (index, (name, value)) in attributes.iter().enumerate() {
         out.push(if index == 0 { b'{' } else { b',' });
         push_string(out, name);
@@ -221,7 +222,7 @@ fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
+
     use ports::{Header, Monotonic, Record, StoredRecord, TopicName};
     use proptest::prelude::*;
     use serde_json::json;

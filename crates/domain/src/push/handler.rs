@@ -64,7 +64,7 @@ impl WebhookHandler {
     fn time_for(&self, delivery: &HandlerDelivery) -> Option<Duration> {
         let left = delivery.deadline.since(self.clock.monotonic());
         let margin = (left / 8).min(Duration::from_millis(100));
-        let time = self.requests.target.timeout.min(left - margin);
+        let time = self.requests.target.timeout.min(left.saturating_sub(margin));
         (!time.is_zero()).then_some(time)
     }
 
