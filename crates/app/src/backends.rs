@@ -8,7 +8,9 @@ use adapters_embedded::{
 };
 use adapters_kafka::{Kafka, KafkaConfig};
 use adapters_webhook::{HttpWebhooks, WebhookConfig};
-use ports::{Clock, EventLog, GroupMembership, JobStore, OffsetStore, Result, TopicAdmin, Webhooks};
+use ports::{
+    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, Result, TopicAdmin, Webhooks,
+};
 use std::{sync::Arc, time::Duration};
 
 /// Open backends. Where events are kept and where definitions are need not be the same.
@@ -19,6 +21,7 @@ pub(crate) struct Backends {
     pub(crate) membership: Arc<dyn GroupMembership>,
     pub(crate) offsets: Arc<dyn OffsetStore>,
     pub(crate) jobs: Arc<dyn JobStore>,
+    pub(crate) idempotency: Arc<dyn IdempotencyStore>,
     #[expect(dead_code, reason = "no definition takes a push target so far")]
     pub(crate) webhooks: Arc<dyn Webhooks>,
     kafka: Option<Kafka>,
@@ -44,6 +47,7 @@ impl Backends {
         let lock = DirLock::acquire(&config.embedded.data_dir)?;
         let tables = Tables::open(&config.embedded.data_dir)?;
         let jobs: Arc<dyn JobStore> = Arc::new(tables.clone());
+        let idempotency: Arc<dyn IdempotencyStore> = Arc::new(tables.claims(clock.clone())?);
         if config.log.backend == LogBackend::Kafka {
             let kafka = Kafka::open(kafka)?;
             return Ok(Self {
@@ -52,6 +56,7 @@ impl Backends {
                 membership: kafka.membership(),
                 offsets: kafka.offsets(),
                 jobs,
+                idempotency,
                 webhooks,
                 kafka: Some(kafka),
                 lock,
@@ -65,6 +70,7 @@ impl Backends {
             offsets: Arc::new(tables.offsets(groups.clone())),
             membership: Arc::new(groups),
             jobs,
+            idempotency,
             webhooks,
             kafka: None,
             lock,
@@ -74,13 +80,13 @@ impl Backends {
     /// Writes out and closes everything, within `patience`.
     pub(crate) async fn close(self, patience: Duration) {
         // Webhooks have nothing to write out: what is under way ends with its subscription.
-        let Self { log, admin, membership, offsets, jobs, webhooks: _, kafka, lock } = self;
+        let Self { log, admin, membership, offsets, jobs, idempotency, webhooks: _, kafka, lock } = self;
         if let Some(kafka) = kafka {
             kafka.close(patience).await;
         }
         // The last handle on a file closes it, which waits for the disk.
         let closing = tokio::task::spawn_blocking(move || {
-            drop((membership, offsets, admin, log, jobs));
+            drop((membership, offsets, admin, log, jobs, idempotency));
             drop(lock);
         });
         if tokio::time::timeout(patience, closing).await.is_err() {

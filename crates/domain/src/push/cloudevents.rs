@@ -246,7 +246,7 @@ mod tests {
             deadline: Monotonic::default(),
             topic: TopicName::new("orders").unwrap(),
             partition: 3,
-            record: StoredRecord { offset: 7, record },
+            record: std::sync::Arc::new(StoredRecord { offset: 7, record }),
         }
     }
 
@@ -348,7 +348,7 @@ mod tests {
             headers in proptest::collection::vec(("(ce_[a-z]{1,3}|ce_time|content-type|.{0,5})", any::<Vec<u8>>()), 0..8),
         ) {
             let mut delivery = delivery(&[], key.as_deref(), value.as_deref());
-            delivery.record.record.headers =
+            std::sync::Arc::make_mut(&mut delivery.record).record.headers =
                 headers.into_iter().map(|(name, value)| Header::new(name, value)).collect();
             let event = shown(&delivery, true, Payload::Json);
             for name in ["specversion", "id", "source", "type"] {

@@ -173,7 +173,7 @@ mod tests {
             (of(23), "24 to 64"),
             (of(65), "24 to 64"),
             (format!("{GOOD} {PREFIX}hunter2?"), "secret 2"),
-            (vec![GOOD; 9].join(" "), "at most 8"),
+            ([GOOD; 9].join(" "), "at most 8"),
         ] {
             let problem = SigningKeys::parse(&secret).unwrap_err();
             assert!(problem.contains(word), "{problem}");
