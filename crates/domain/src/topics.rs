@@ -213,6 +213,15 @@ impl Topics {
     /// What the data plane needs to know of a topic, remembered for a few seconds; `None` where there is
     /// no such topic. Makes the topic where that is turned on.
     pub async fn meta(&self, topic: &TopicName) -> Result<Option<Arc<TopicMeta>>> {
+        self.look_up(topic, self.defaults.auto_create).await
+    }
+
+    /// As [`Self::meta`], but never makes a topic: for one that is made otherwise than by default.
+    pub async fn meta_if_there(&self, topic: &TopicName) -> Result<Option<Arc<TopicMeta>>> {
+        self.look_up(topic, false).await
+    }
+
+    async fn look_up(&self, topic: &TopicName, create: bool) -> Result<Option<Arc<TopicMeta>>> {
         let now = self.clock.monotonic();
         if let Some(known) = self.known.read().get(topic)
             && now.since(known.at) < FRESH
@@ -220,7 +229,7 @@ impl Topics {
             return Ok(Some(known.meta.clone()));
         }
         let mut info = self.admin.describe(topic).await?;
-        if info.is_none() && self.defaults.auto_create {
+        if info.is_none() && create {
             let spec = TopicSpec {
                 name: topic.clone(),
                 partitions: self.defaults.partitions,

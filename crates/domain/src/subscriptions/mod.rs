@@ -348,7 +348,7 @@ impl Subscriptions {
         let entry = self.entry(name)?;
         self.entries.write().remove(&entry.definition.name);
         entry.stop(None).await;
-        let removed = store::remove(&self.ports, &entry.definition, entry.version).await;
+        let removed = store::remove(&self.ports, &entry.definition).await;
         if removed.is_err() {
             let entry = self.enter(entry.definition.clone(), entry.version);
             self.entries.write().insert(entry.definition.name.clone(), entry);

@@ -136,7 +136,7 @@ fn encode(definition: &Definition) -> Result<Bytes> {
 }
 
 /// Forgets a subscription's offsets, then its definition.
-pub(super) async fn remove(ports: &SubscriptionPorts, definition: &Definition, version: u64) -> Result<()> {
+pub(super) async fn remove(ports: &SubscriptionPorts, definition: &Definition) -> Result<()> {
     let clock = &*ports.clock;
     let until = clock.monotonic() + EMPTY_WITHIN;
     // A cluster learns only after a moment that the last member has left.
@@ -148,10 +148,12 @@ pub(super) async fn remove(ports: &SubscriptionPorts, definition: &Definition, v
         clock.sleep_until(clock.monotonic() + Duration::from_millis(100)).await;
     }
     mirror::remove(&*ports.jobs, definition).await?;
-    match ports.jobs.delete(JobKind::Subscription, definition.name.as_str(), version).await {
-        Ok(()) => Ok(()),
-        // Another replica deleted it first.
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-        Err(error) => Err(error.into()),
+    // As it is kept now: an epoch may have begun since it was read. Where it is gone, another replica was first.
+    while let Some((_, version)) = current(&*ports.jobs, definition).await? {
+        match ports.jobs.delete(JobKind::Subscription, definition.name.as_str(), version).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            other => return Ok(other?),
+        }
     }
+    Ok(())
 }

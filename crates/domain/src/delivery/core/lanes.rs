@@ -10,6 +10,9 @@ use std::collections::{HashMap, VecDeque};
 /// No event.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// So many lanes that are gone may stand in the queue, however few others do.
+const STALE_MAX: usize = 64;
+
 /// A lane.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -29,9 +32,10 @@ pub(super) struct Lane {
     /// How many of the run were delivered, and what the run is called.
     pub(super) turn: u32,
     pub(super) run: u64,
-    /// Whether it stands in the queue.
+    /// Whether it stands in the queue, or aside.
     queued: bool,
-    /// Tells it from a lane that had its place before.
+    parked: bool,
+    /// Tells it from a lane that had its place before, and from itself at another place in the queue.
     born: u64,
 }
 
@@ -40,10 +44,13 @@ pub(super) struct Lane {
 pub(super) struct Lanes {
     all: Slab<Lane>,
     by_key: HashMap<u64, u32>,
-    /// Lanes that may have something to give, in their turn. One that is gone stays until it is met.
+    /// Lanes that may have something to give, in their turn. One that is gone stays until it is met, or there
+    /// are more of these than of others.
     ready: VecDeque<(u32, u64)>,
     /// Lanes that are passed over while nothing new is taken in.
     parked: Vec<(u32, u64)>,
+    /// How many of both are gone, or stand elsewhere by now.
+    stale: usize,
     births: u64,
 }
 
@@ -66,6 +73,7 @@ impl Lanes {
             turn: 0,
             run: 0,
             queued: false,
+            parked: false,
             born: self.births,
         }) as u32;
         if let Some(key) = key {
@@ -84,8 +92,23 @@ impl Lanes {
 
     /// Forgets a lane without events.
     pub(super) fn forget(&mut self, id: u32) {
-        if let Some(key) = self.all.remove(id as usize).key {
+        let lane = self.all.remove(id as usize);
+        if let Some(key) = lane.key {
             self.by_key.remove(&key);
+        }
+        self.stale += usize::from(lane.queued);
+        self.drop_stale();
+    }
+
+    /// Lets go of what is gone when it is the most. What that costs is paid by those that went.
+    fn drop_stale(&mut self) {
+        if self.stale > STALE_MAX && 2 * self.stale > self.ready.len() + self.parked.len() {
+            let all = &self.all;
+            let is_there =
+                |(id, born): &(u32, u64)| all.get(*id as usize).is_some_and(|lane| lane.born == *born);
+            self.ready.retain(is_there);
+            self.parked.retain(is_there);
+            self.stale = 0;
         }
     }
 
@@ -107,6 +130,7 @@ impl Lanes {
                 lane.queued = false;
                 return Some(id);
             }
+            self.stale -= 1;
         }
         None
     }
@@ -115,15 +139,32 @@ impl Lanes {
     pub(super) fn park(&mut self, id: u32) {
         let lane = &mut self.all[id as usize];
         if !lane.queued {
-            lane.queued = true;
+            (lane.queued, lane.parked) = (true, true);
             self.parked.push((id, lane.born));
+        }
+    }
+
+    /// Lets one lane have its turn first, if it was put aside.
+    pub(super) fn unpark_one(&mut self, id: u32) {
+        let lane = &mut self.all[id as usize];
+        if std::mem::take(&mut lane.parked) {
+            self.births += 1;
+            lane.born = self.births;
+            self.ready.push_front((id, lane.born));
+            self.stale += 1;
+            self.drop_stale();
         }
     }
 
     /// Lets those that were put aside have their turn first.
     pub(super) fn unpark(&mut self) {
-        for entry in self.parked.drain(..).rev() {
-            self.ready.push_front(entry);
+        for (id, born) in self.parked.drain(..).rev() {
+            if let Some(lane) = self.all.get_mut(id as usize).filter(|lane| lane.born == born) {
+                lane.parked = false;
+                self.ready.push_front((id, born));
+            } else {
+                self.stale -= 1;
+            }
         }
     }
 
@@ -135,5 +176,6 @@ impl Lanes {
     pub(super) fn clear_queue(&mut self) {
         self.ready.clear();
         self.parked.clear();
+        self.stale = 0;
     }
 }

@@ -26,6 +26,9 @@ use std::{
 /// How much longer than its delivery a claim lasts.
 pub const CLAIM_MARGIN: Duration = Duration::from_secs(5);
 
+/// The number of no lease: of an event that no client has, or had last.
+const NO_LEASE: u64 = 0;
+
 /// Now, on both clocks: the steady one decides, the other one is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -117,6 +120,9 @@ impl PartitionCore {
 
     /// What was read, in the order of offsets, and where to read on. What lies between is not there.
     pub fn fetched(&mut self, now: Now, events: Vec<Incoming>, next: Offset) {
+        if self.revoked {
+            return;
+        }
         for incoming in events {
             let offset = incoming.record.offset;
             if offset < self.position {
@@ -124,9 +130,11 @@ impl PartitionCore {
             }
             self.position = offset + 1;
             if self.done.contains(offset) {
+                self.attempted.remove(&offset);
                 continue;
             }
             if incoming.passed_over {
+                self.attempted.remove(&offset);
                 self.counters.passed_over += 1;
                 if !self.index.is_empty() {
                     self.note_done(offset);
@@ -187,6 +195,9 @@ impl PartitionCore {
     /// Gives up what lies before `offset`, as the log has deleted it. Answers how many offsets were neither
     /// done nor out at a client.
     pub fn skip_to(&mut self, now: Now, offset: Offset) -> u64 {
+        if self.revoked {
+            return 0;
+        }
         let mut lost = 0;
         if offset > self.position {
             let unread = self.position..offset;
@@ -196,7 +207,9 @@ impl PartitionCore {
         while let Some((at, slot)) = self.index.first_key_value().map(|(at, slot)| (*at, *slot))
             && at < offset
         {
-            lost += u64::from(!self.events[slot as usize].state.is_out());
+            let state = self.events[slot as usize].state;
+            // One that is being claimed does not go out any more.
+            lost += u64::from(!state.is_out() || state == State::Reserved);
             self.remove(now, slot);
         }
         self.position = self.position.max(offset);
@@ -207,7 +220,7 @@ impl PartitionCore {
     /// Passes over one undecided event, on somebody's word. Answers whether there was one; what is out of
     /// it decides nothing any more.
     pub fn skip(&mut self, now: Now, offset: Offset) -> bool {
-        let Some(slot) = self.index.get(&offset).copied() else { return false };
+        let Some(slot) = self.index.get(&offset).copied().filter(|_| !self.revoked) else { return false };
         self.finish(now, slot);
         true
     }
@@ -233,7 +246,8 @@ impl PartitionCore {
         self.held_events >= self.config.held_events_max || self.held_bytes >= self.config.held_bytes_max
     }
 
-    /// Whether events may go out that were never out before. Those that were go on.
+    /// Whether events may go out that lie beyond all that ever were. Those up to there go on, and so does
+    /// always the first of all: what it keeps from being committed may be all that there is no room for.
     pub fn set_intake(&mut self, open: bool) {
         if open && !self.intake {
             self.lanes.unpark();
@@ -280,7 +294,7 @@ impl PartitionCore {
             if event.state != State::Ready {
                 continue;
             }
-            if !self.intake && event.offset() >= self.high_water {
+            if !self.intake && event.offset() >= self.high_water && event.offset() > self.committable() {
                 self.lanes.park(lane);
                 continue;
             }
@@ -307,6 +321,7 @@ impl PartitionCore {
                 }
                 bytes += event.bytes;
                 let after = event.after;
+                self.high_water = self.high_water.max(event.offset() + 1);
                 out.push(self.reserve(slot));
                 given += 1;
                 slot = after;
@@ -334,7 +349,6 @@ impl PartitionCore {
         event.superseded = false;
         self.lanes.get_mut(event.lane).out += 1;
         self.out += 1;
-        self.high_water = self.high_water.max(event.offset() + 1);
         let ticket = Ticket { slot, number: self.leases, offset: event.offset() };
         Taken { ticket, own: event.own, alone: event.alone }
     }
@@ -368,12 +382,16 @@ impl PartitionCore {
         let event = &mut self.events[slot as usize];
         match claim {
             Some((tag, attempt, until)) => {
-                event.attempts = attempt.saturating_sub(1);
+                // Of deliveries that went out without a claim the store knows nothing.
+                event.attempts = event.attempts.max(attempt.saturating_sub(1));
                 event.own = Some(Own { tag, counted: false, asked: None });
                 event.own_until = until;
             }
             None => event.own = None,
         }
+        let must_be_alone = event.is_last_after_lapses(self.config.deliveries_max);
+        // Where only the claim tells that it is to be alone, others were reserved with it: its next turn.
+        let is_alone = std::mem::replace(&mut event.alone, must_be_alone) && !others;
         if !self.is_next(slot) {
             self.put_back(slot, State::Ready);
             return None;
@@ -382,10 +400,7 @@ impl PartitionCore {
             self.dead_letter(now, slot);
             return None;
         }
-        let event = &mut self.events[slot as usize];
-        let must_be_alone = event.is_last_after_lapses(self.config.deliveries_max);
-        event.alone = must_be_alone;
-        if must_be_alone && others {
+        if must_be_alone && !is_alone {
             self.put_back(slot, State::Ready);
             return None;
         }
@@ -499,7 +514,7 @@ impl PartitionCore {
         }
         let Some(slot) = self.index.get(&lease.offset).copied() else {
             // Done, or not a lease of ours at all. Saying so again changes nothing.
-            let unknown = lease.offset >= self.position || lease.id.number > self.leases;
+            let unknown = lease.offset >= self.position || !self.was_given(lease.id);
             return Some(match decision {
                 _ if unknown => Status::Unknown,
                 Decision::Ack | Decision::Reject { .. } => Status::Ok,
@@ -507,9 +522,8 @@ impl PartitionCore {
             });
         };
         let event = &mut self.events[slot as usize];
-        if event.number != lease.id.number {
-            let unknown = lease.id.number > self.leases;
-            return Some(if unknown { Status::Unknown } else { Status::Expired });
+        if event.number != lease.id.number || event.number == NO_LEASE {
+            return Some(if self.was_given(lease.id) { Status::Expired } else { Status::Unknown });
         }
         if event.superseded {
             return Some(Status::Superseded);
@@ -545,13 +559,18 @@ impl PartitionCore {
             (State::Out { .. } | State::Waiting { .. }, Decision::Extend(by)) => match event.own {
                 Some(Own { tag: claim, .. }) => {
                     let ticket = Ticket { slot, number: event.number, offset: lease.offset };
-                    let lease = by + CLAIM_MARGIN;
+                    let lease = by.saturating_add(CLAIM_MARGIN);
                     self.effects.push(Effect::Extend { ticket, claim, lease, answer: true });
                     None
                 }
                 None => Some(self.extend(now.steady + by, slot)),
             },
         }
+    }
+
+    /// Whether a lease of that number was ever given.
+    fn was_given(&self, id: LeaseId) -> bool {
+        (1..=self.leases).contains(&id.number)
     }
 
     fn ack(&mut self, now: Now, slot: u32) -> Option<Status> {
@@ -588,9 +607,13 @@ impl PartitionCore {
                 self.config.backoff.delay(attempts, random)
             }
         };
-        let until = now.steady + delay;
-        let state = if delay.is_zero() { State::Ready } else { State::Held { until } };
-        self.put_back(slot, state);
+        if delay.is_zero() {
+            // Behind those that wait, or what fails over and over would keep them all from their turn.
+            self.bring_back(slot, State::Ready);
+            self.offer_behind(self.events[slot as usize].lane);
+        } else {
+            self.put_back(slot, State::Held { until: now.steady + delay });
+        }
         Some(Status::Ok)
     }
 
@@ -647,7 +670,10 @@ impl PartitionCore {
                 Status::Ok
             }
             Outcome::Fenced => {
-                self.events[slot as usize].own = None;
+                let event = &mut self.events[slot as usize];
+                event.own = None;
+                // Whoever has the claim decides it; saying the same again does not.
+                event.number = NO_LEASE;
                 self.put_back(slot, State::Ready);
                 Status::Expired
             }
@@ -684,6 +710,9 @@ impl PartitionCore {
     /// An event was completed by a lease of an earlier session. Where it is out again that goes on, and
     /// will find that it is done.
     pub fn done_elsewhere(&mut self, now: Now, offset: Offset) {
+        if self.revoked {
+            return;
+        }
         match self.index.get(&offset).copied() {
             Some(slot) if !self.events[slot as usize].state.is_out() => self.finish(now, slot),
             // Not read yet.
@@ -694,12 +723,18 @@ impl PartitionCore {
 
     /// A lease of an earlier session was given up: the event is free, from `until` on.
     pub fn freed_elsewhere(&mut self, offset: Offset, until: Monotonic) {
-        let Some(slot) = self.index.get(&offset).copied() else { return };
-        if let State::Held { until: held } = self.events[slot as usize].state {
-            self.timers.remove(&(held, slot));
-            self.timers.insert((until, slot));
-            self.events[slot as usize].state = State::Held { until };
+        let Some(slot) = self.index.get(&offset).copied().filter(|_| !self.revoked) else { return };
+        let event = &mut self.events[slot as usize];
+        let lane = event.lane;
+        match event.state {
+            State::Held { until: held } => {
+                self.timers.remove(&(held, slot));
+            }
+            State::Ready => self.count_held(lane, true),
+            State::Reserved | State::Out { .. } | State::Waiting { .. } | State::Settling => return,
         }
+        self.events[slot as usize].state = State::Held { until };
+        self.timers.insert((until, slot));
     }
 
     // ---- time ----
@@ -751,7 +786,7 @@ impl PartitionCore {
                 unused.push(own);
             }
             // A reservation or an effect that is answered later finds nothing.
-            event.number = 0;
+            event.number = NO_LEASE;
             event.state = State::Ready;
         }
         self.out = 0;
@@ -814,20 +849,33 @@ impl PartitionCore {
     }
 
     fn note_attempts(&mut self, slot: u32) {
-        if !self.config.claims {
-            let event = &self.events[slot as usize];
+        let event = &self.events[slot as usize];
+        if !self.config.claims && event.attempts > 0 {
             self.attempted.insert(event.offset(), event.attempts);
         }
     }
 
     /// Puts a lane in the queue where it has something to give.
     fn offer(&mut self, lane: u32) {
-        let of = self.lanes.get(lane);
-        if of.out == 0 && of.head != NONE && self.events[of.head as usize].state == State::Ready {
+        if let Some(head) = self.next_of(lane) {
             // What was out already comes before what was not.
-            let again = self.events[of.head as usize].seen;
+            let again = self.events[head as usize].seen;
             self.lanes.enqueue(lane, again);
         }
+    }
+
+    /// As [`Self::offer`], behind all that wait.
+    fn offer_behind(&mut self, lane: u32) {
+        if self.next_of(lane).is_some() {
+            self.lanes.enqueue(lane, false);
+        }
+    }
+
+    /// What a lane may give now.
+    fn next_of(&self, lane: u32) -> Option<u32> {
+        let of = self.lanes.get(lane);
+        let ready = of.head != NONE && self.events[of.head as usize].state == State::Ready;
+        (of.out == 0 && ready).then_some(of.head)
     }
 
     /// Counts an event of a lane that is held, or is not any more.
@@ -909,19 +957,29 @@ impl PartitionCore {
     /// An event that is out is not any more: it is ready, or held. Those of its run after it come again
     /// behind it.
     fn put_back(&mut self, slot: u32, state: State) {
+        self.bring_back(slot, state);
+        self.offer(self.events[slot as usize].lane);
+    }
+
+    /// As [`Self::put_back`]; the lane is still to be offered.
+    fn bring_back(&mut self, slot: u32, state: State) {
         self.take_back_after(slot);
         let event = &mut self.events[slot as usize];
         let before = std::mem::replace(&mut event.state, state);
         let lane = event.lane;
-        if let State::Out { deadline } = before {
-            self.timers.remove(&(deadline, slot));
+        match before {
+            State::Out { deadline } => {
+                self.timers.remove(&(deadline, slot));
+            }
+            // No client has a lease of it.
+            State::Reserved => event.number = NO_LEASE,
+            _ => {}
         }
         self.let_out(lane, slot);
         if let State::Held { until } = state {
             self.timers.insert((until, slot));
             self.count_held(lane, true);
         }
-        self.offer(lane);
     }
 
     fn let_out(&mut self, lane: u32, slot: u32) {
@@ -1041,8 +1099,17 @@ impl PartitionCore {
     }
 
     fn forget_done(&mut self) {
+        if !self.intake
+            && let Some((_, first)) = self.index.first_key_value()
+        {
+            self.lanes.unpark_one(self.events[*first as usize].lane);
+        }
         let committable = self.committable();
         self.done.forget_before(committable);
+        // What was counted for an event that is not there any more.
+        while let Some(entry) = self.attempted.first_entry().filter(|entry| *entry.key() < committable) {
+            entry.remove();
+        }
     }
 }
 

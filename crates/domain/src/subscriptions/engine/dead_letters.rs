@@ -279,11 +279,11 @@ async fn topic_for(
     topic: &TopicName,
     source: &TopicName,
 ) -> Result<Arc<TopicMeta>, Error> {
-    if let Some(meta) = context.topics.meta(topic).await? {
+    if let Some(meta) = context.topics.meta_if_there(topic).await? {
         return Ok(meta);
     }
     context.topics.derive(topic, source, HEADROOM_BYTES).await?;
     let missing =
         || Error::new(ErrorCode::Unavailable, format!("topic `{topic}` was made and is not there yet"));
-    context.topics.meta(topic).await?.ok_or_else(missing)
+    context.topics.meta_if_there(topic).await?.ok_or_else(missing)
 }

@@ -125,9 +125,9 @@ impl Actor {
         // Decisions of one request apply in offset order, whichever list they stand in.
         items.sort_by_key(|item| (item.key, item.lease.offset));
         self.decided += items.len();
-        let reply = self.replies.vacant_key();
-        let mut statuses = Vec::with_capacity(items.len());
-        let mut open = 0;
+        // Here before anything is decided: what holds at once is answered at once.
+        let statuses = Vec::with_capacity(items.len());
+        let reply = self.replies.insert(Reply { statuses, open: items.len(), to });
         let mut touched = Vec::new();
         let mut effects = Vec::new();
         for item in items {
@@ -152,18 +152,12 @@ impl Actor {
                 }
                 None => self.decide_elsewhere(key, lease.id.session, lease.offset, claim, &decision, asked),
             };
-            match status {
-                Some(status) => statuses.push((index, status)),
-                None => open += 1,
+            if let Some(status) = status {
+                self.reply(Some(asked), status);
             }
             if touched.last() != Some(&key) {
                 touched.push(key);
             }
-        }
-        if open == 0 {
-            let _ = to.send(statuses);
-        } else {
-            self.replies.insert(Reply { statuses, open, to });
         }
         touched.into_iter().for_each(|key| self.touch(key));
     }

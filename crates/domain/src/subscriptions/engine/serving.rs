@@ -122,7 +122,7 @@ impl Actor {
 
     /// Gives out what a batch holds, as far as it may; answers the pull, or lets it wait on.
     pub(super) fn answer(&mut self, waiter: Waiter, handed: Vec<Handed>) {
-        if handed.is_empty() && !waiter.at_once {
+        if handed.is_empty() && !waiter.at_once && self.stopping.is_none() {
             // It was the first in the queue, and is again.
             self.waiters.push_front(waiter);
             return;

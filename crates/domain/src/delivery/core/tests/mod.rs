@@ -1,9 +1,18 @@
-//! What the core promises, one behaviour a test. Random interleavings of all of it, with the engine and its
-//! ports around, are the simulator's (`tests/simulator`).
+//! What the core promises, one behaviour a test. Random interleavings of all of it beside a slow model are
+//! in [`driving`]; those with the engine and its ports around are the simulator's (`tests/simulator`).
+
+mod attempts;
+mod claims;
+mod driving;
+mod model;
+mod order;
+mod queue;
+mod sessions;
 
 use super::{super::backoff::Backoff, *};
 use bytes::Bytes;
 use ports::{ClaimKey, Record, Token};
+use std::sync::Arc;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const DELAY: Duration = Duration::from_secs(5);
