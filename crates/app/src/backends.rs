@@ -22,7 +22,6 @@ pub(crate) struct Backends {
     pub(crate) offsets: Arc<dyn OffsetStore>,
     pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
-    #[expect(dead_code, reason = "no definition takes a push target so far")]
     pub(crate) webhooks: Arc<dyn Webhooks>,
     kafka: Option<Kafka>,
     /// Given back last: the directory is ours until everything in it is closed.

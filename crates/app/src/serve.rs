@@ -135,7 +135,9 @@ impl Service {
             idempotency: backends.idempotency.clone(),
             clock: clock.clone(),
         };
-        let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), config.delivery());
+        let webhooks = Some(backends.webhooks.clone());
+        let subscriptions =
+            Subscriptions::with_webhooks(ports, topics.clone(), limits.clone(), config.delivery(), webhooks);
         subscriptions.start().await.map_err(|error| Failure::Other(error.to_string()))?;
 
         // From here on liveness is answered; readiness once the log was asked.

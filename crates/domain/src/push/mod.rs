@@ -30,10 +30,12 @@ mod batch_results;
 mod cloudevents;
 mod excerpt;
 mod handler;
+mod new;
 mod request;
 mod retry_after;
 mod signature;
 mod target;
 
 pub use handler::{WebhookHandler, handler};
+pub use new::NewPush;
 pub use target::validate_target;

@@ -13,7 +13,7 @@ const URL_BYTES_MAX: usize = 2048;
 /// How long an answer may be waited for.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 /// How many requests there may be at once.
-const CONCURRENCY: RangeInclusive<u32> = 1..=1000;
+pub(super) const CONCURRENCY: RangeInclusive<u32> = 1..=1000;
 /// The most headers of a target, and the most bytes of a name and of a value.
 const HEADERS_MAX: usize = 32;
 const HEADER_NAME_BYTES_MAX: usize = 128;

@@ -2,7 +2,7 @@
 
 use super::{
     Command, Context, PartitionKey, Progress, Returned, Snapshot, backoff,
-    claiming::{Claimed, StoreState},
+    claiming::{Claimed, Left, StoreState},
     commits::{self, Committed, Mark, Part},
     dead_letters::{DeadLetters, Written},
     deciding::{Reply, SettledBatch, Settling},
@@ -99,6 +99,7 @@ pub(super) struct Actor {
     held: usize,
     pub(super) claiming: FuturesUnordered<BoxFuture<'static, Claimed>>,
     pub(super) store: StoreState,
+    pub(super) left: Left,
     pub(super) settling: Settling,
     pub(super) settles: FuturesUnordered<BoxFuture<'static, SettledBatch>>,
     /// Requests whose answers are not all known.
@@ -156,6 +157,7 @@ impl Actor {
             held: 0,
             claiming: FuturesUnordered::new(),
             store: StoreState::default(),
+            left: Left::default(),
             settling: Settling::default(),
             settles: FuturesUnordered::new(),
             replies: Slab::new(),

@@ -78,6 +78,8 @@ pub(super) struct Handed {
     pub(super) topic: TopicName,
     /// Names the subscription and the log.
     pub(super) log: u64,
+    /// The epoch in which it is delivered: in another one it is another delivery.
+    pub(super) epoch: u64,
     /// The delivery.
     pub(super) delivery: Delivery,
 }
