@@ -345,8 +345,14 @@ async fn an_outage_opens_the_circuit_and_counts_no_attempt(log: Log) {
 async fn a_webhook_that_is_gone_pauses_its_subscription_for_good(log: Log) {
     let it = fixture(&log).await;
     it.receiver.answer(|_| Reply::Status(410, "moved on".to_owned()));
-    it.publish(0..100, 100).await;
     it.subscribe(&json!({"concurrency": 4}), &json!({})).await;
+    let path = format!("/v1/subscriptions/{}", it.name);
+    let version = it.client.get(&path).await.headers["etag"].clone();
+    it.publish(0..100, 100).await;
+    eventually("that it is paused is kept", async || {
+        (it.client.get(&path).await.headers["etag"] != version).then_some(())
+    })
+    .await;
     let paused = it.state("paused").await;
     assert_eq!(paused["causes"][0]["code"], "handler-gone", "{paused}");
     let detail = paused["causes"][0]["detail"].as_str().expect("a detail");
@@ -357,7 +363,7 @@ async fn a_webhook_that_is_gone_pauses_its_subscription_for_good(log: Log) {
     let before = it.receiver.pushed().len();
     assert!(before <= 8, "{before} requests to a webhook that wants none");
     it.receiver.answer(|_| Reply::status(200));
-    it.client.post(&format!("/v1/subscriptions/{}/resume", it.name), &json!({})).await.expect(200);
+    it.client.post(&format!("{path}/resume"), &json!({})).await.expect(200);
     it.all_done().await;
     let after: BTreeSet<_> = it.receiver.pushed()[before..].iter().map(number).collect();
     assert_eq!(after, (0..100).collect());
@@ -415,17 +421,22 @@ async fn a_stop_hands_back_what_is_under_way(log: Log) {
 
 async fn an_address_that_is_not_public_is_not_reached(log: Log) {
     let it = fixture(&log).await;
+    // Only one address and port of this machine is allowed: others are refused outright…
+    for url in [
+        format!("http://127.0.0.2:{}/", it.receiver.port()),
+        format!("http://localhost:{}/", it.receiver.port()),
+        "http://127.0.0.1:1/".to_owned(),
+    ] {
+        let target = json!({"mode": "push", "url": url});
+        let definition = json!({"name": it.name, "topics": [it.topic], "delivery": target});
+        let refused = it.client.post("/v1/subscriptions", &definition).await.expect(400);
+        assert_eq!(refused["errors"][0]["field"], "delivery.url", "{refused}");
+    }
+    // …and what was allowed once is not reached when it is not any more.
+    it.subscribe(&json!({}), &json!({"retry": {"maxRetries": 0}})).await;
+    let setup = it.setup.clone().set("webhooks.allow", "[]");
+    let it = Fixture { setup, ..it }.started_again(false).await;
     it.publish(0..5, 5).await;
-    // Said outright it is refused at once…
-    let target = json!({"mode": "push", "url": format!("http://127.0.0.2:{}/", it.receiver.port())});
-    let definition = json!({"name": it.name, "topics": [it.topic], "delivery": target});
-    let refused = it.client.post("/v1/subscriptions", &definition).await.expect(400);
-    assert_eq!(refused["errors"][0]["field"], "delivery.url", "{refused}");
-    // …and behind a name where it is to be reached. Only the address is allowed here, not the name.
-    let url = format!("http://localhost:{}/", it.receiver.port());
-    let settings = it.setup.clone().set("webhooks.allow", "[]");
-    let it = Fixture { setup: settings, ..it }.started_again(false).await;
-    it.subscribe(&json!({"url": url}), &json!({"retry": {"maxRetries": 0}})).await;
     let open = it.state("circuit-open").await;
     let detail = open["causes"][0]["detail"].as_str().expect("a detail");
     assert!(detail.contains("denied"), "{detail}");
