@@ -98,8 +98,10 @@ impl Fixture {
         .await
     }
 
-    /// Waits until everything that was published is done.
-    async fn all_done(&self) {
+    /// Waits until so many requests came in all, and everything that was published is done.
+    async fn all_done(&self, requests: usize) {
+        // What is not read yet is not known to lag.
+        self.pushed(requests).await;
         eventually("nothing is left", async || (self.shown().await["lag"] == 0).then_some(())).await;
     }
 
@@ -155,7 +157,7 @@ async fn each_format_is_sent_as_cloudevents_says_and_is_signed(log: Log) {
         let headers = json!({"authorization": "Bearer hunter2"});
         it.subscribe(&json!({"format": format, "secret": SECRET, "headers": headers}), &json!({})).await;
         let pushed = it.pushed(before + 1).await.remove(before);
-        it.all_done().await;
+        it.all_done(before + 1).await;
         assert!(is_signed(&pushed), "{pushed:?}");
         assert_eq!((pushed.header("content-type"), pushed.header("authorization")), (kind, "Bearer hunter2"));
         assert_eq!(pushed.header("es-subscription"), it.name);
@@ -216,7 +218,7 @@ async fn a_batch_is_answered_event_by_event(log: Log) {
     });
     it.publish(0..6, 1).await;
     it.subscribe(&json!({"format": "batch"}), &json!({"retry": {"initialDelay": "10ms"}})).await;
-    it.all_done().await;
+    it.all_done(1).await;
     let mut seen: BTreeMap<i64, u64> = BTreeMap::new();
     for pushed in it.receiver.pushed() {
         let events: Vec<Value> = serde_json::from_slice(&pushed.body).expect("a batch");
@@ -237,7 +239,7 @@ async fn a_batch_is_answered_event_by_event(log: Log) {
     let before = it.receiver.pushed().len();
     it.subscribe(&json!({"format": "batch"}), &json!({"ordering": "none", "deadLetter": {"enabled": false}}))
         .await;
-    it.all_done().await;
+    it.all_done(before + 1).await;
     let requests = it.receiver.pushed().len() - before;
     assert!(requests < 6, "{requests} requests for 6 events");
 }
@@ -247,7 +249,7 @@ async fn what_is_refused_is_a_dead_letter_that_says_why(log: Log) {
     it.receiver.answer(|_| Reply::Status(422, "no such order".to_owned()));
     it.publish([1], 1).await;
     it.subscribe(&json!({}), &json!({})).await;
-    it.all_done().await;
+    it.all_done(1).await;
     let letters = it.dead_letters().await;
     assert_eq!((it.receiver.pushed().len(), letters.len()), (1, 1), "it is not sent again");
     let headers = &letters[0]["headers"];
@@ -268,7 +270,7 @@ async fn a_key_keeps_its_order_though_one_in_ten_fails(log: Log) {
     it.publish(0..300, 8).await;
     let retry = json!({"maxRetries": -1, "initialDelay": "20ms", "maxDelay": "50ms"});
     it.subscribe(&json!({}), &json!({"retry": retry})).await;
-    it.all_done().await;
+    it.all_done(300).await;
     let mut done: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     let mut ids: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
     for pushed in it.receiver.pushed() {
@@ -299,7 +301,7 @@ async fn retry_after_beats_the_backoff_and_is_bounded(log: Log) {
     it.publish([1], 1).await;
     it.subscribe(&json!({}), &json!({"retry": retry})).await;
     assert_eq!(it.pushed(2).await[1].header("es-attempt"), "2");
-    it.all_done().await;
+    it.all_done(2).await;
 
     // And by what is asked for, too, but for `maxDelay`.
     let it = Fixture { name: unique("sub"), ..it };
@@ -309,7 +311,7 @@ async fn retry_after_beats_the_backoff_and_is_bounded(log: Log) {
     });
     it.subscribe(&json!({}), &json!({"retry": {"initialDelay": "10ms", "maxDelay": "1s"}})).await;
     assert_eq!(it.pushed(4).await[3].header("es-attempt"), "2");
-    it.all_done().await;
+    it.all_done(4).await;
 }
 
 async fn an_outage_opens_the_circuit_and_counts_no_attempt(log: Log) {
@@ -334,7 +336,7 @@ async fn an_outage_opens_the_circuit_and_counts_no_attempt(log: Log) {
     .await;
     let probes = it.receiver.pushed().len();
     it.receiver.answer(|_| Reply::status(200));
-    it.all_done().await;
+    it.all_done(probes + 40).await;
     it.state("active").await;
     let pushed = it.receiver.pushed();
     assert!(pushed.iter().all(|pushed| pushed.header("es-attempt") == "1"), "no attempt was counted");
@@ -364,7 +366,7 @@ async fn a_webhook_that_is_gone_pauses_its_subscription_for_good(log: Log) {
     assert!(before <= 8, "{before} requests to a webhook that wants none");
     it.receiver.answer(|_| Reply::status(200));
     it.client.post(&format!("{path}/resume"), &json!({})).await.expect(200);
-    it.all_done().await;
+    it.all_done(before + 100).await;
     let after: BTreeSet<_> = it.receiver.pushed()[before..].iter().map(number).collect();
     assert_eq!(after, (0..100).collect());
     assert_eq!(it.dead_letters().await, Vec::<Value>::new());
@@ -396,7 +398,7 @@ async fn kills_count_no_attempt_and_what_was_done_is_not_sent_again(log: Log) {
     let before = it.receiver.pushed().len();
     it.receiver.answer(|_| Reply::status(200));
     it = it.started_again(true).await;
-    it.all_done().await;
+    it.all_done(before + 50).await;
     let pushed = it.receiver.pushed();
     assert_eq!(pushed[before..].iter().map(number).collect::<BTreeSet<_>>(), (50..100).collect());
     assert!(pushed.iter().all(|pushed| pushed.header("es-attempt") == "1"));
@@ -409,11 +411,9 @@ async fn a_stop_hands_back_what_is_under_way(log: Log) {
     it.publish([1], 1).await;
     it.subscribe(&json!({"timeout": "5m"}), &json!({"retry": {"maxRetries": 0}})).await;
     it.pushed(1).await;
-    let it = it.started_again(false).await;
     it.receiver.answer(|_| Reply::status(200));
-    // One that came in between was given nothing either, and is cut off.
     let it = it.started_again(false).await;
-    it.all_done().await;
+    it.all_done(2).await;
     let last = it.receiver.pushed().pop().expect("it was pushed");
     assert_eq!(last.header("es-attempt"), "1", "what was cut off counts no attempt");
     assert_eq!(it.dead_letters().await, Vec::<Value>::new());
@@ -422,11 +422,7 @@ async fn a_stop_hands_back_what_is_under_way(log: Log) {
 async fn an_address_that_is_not_public_is_not_reached(log: Log) {
     let it = fixture(&log).await;
     // Only one address and port of this machine is allowed: others are refused outright…
-    for url in [
-        format!("http://127.0.0.2:{}/", it.receiver.port()),
-        format!("http://localhost:{}/", it.receiver.port()),
-        "http://127.0.0.1:1/".to_owned(),
-    ] {
+    for url in [format!("http://127.0.0.2:{}/", it.receiver.port()), "http://127.0.0.1:1/".to_owned()] {
         let target = json!({"mode": "push", "url": url});
         let definition = json!({"name": it.name, "topics": [it.topic], "delivery": target});
         let refused = it.client.post("/v1/subscriptions", &definition).await.expect(400);
@@ -458,7 +454,7 @@ async fn answers_that_are_none_are_failures(log: Log) {
     });
     it.publish(0..7, 7).await;
     it.subscribe(&json!({"timeout": "2s"}), &json!({"retry": {"maxRetries": 0}})).await;
-    it.all_done().await;
+    it.all_done(7).await;
     let letters = it.dead_letters().await;
     let kinds: BTreeMap<_, _> = letters
         .iter()
@@ -535,7 +531,7 @@ async fn a_target_is_told_and_shown_over_grpc_too(log: Log) {
     assert_eq!((target.timeout.map(|t| t.seconds), target.concurrency), (Some(15), Some(16)));
     let pushed = it.pushed(1).await.remove(0);
     assert!(is_signed(&pushed) && pushed.header("x-origin") == "hunter2", "{pushed:?}");
-    it.all_done().await;
+    it.all_done(1).await;
     let pull = PullRequest { subscription: it.name.clone(), ..PullRequest::default() };
     let refused = SubscriberClient::new(channel).pull(pull).await.expect_err("it pushes");
     assert_eq!(refused.code(), Code::Aborted);

@@ -232,6 +232,20 @@ async fn a_value_that_calls_itself_an_envelope_is_not_sent_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_whose_type_nobody_said_is_called_json_where_it_is() {
+    let rig = Rig::new(PushFormat::Binary, vec![answer(200), answer(200)]);
+    for (value, kind) in [(&b"{\"a\": 1}"[..], Some("application/json")), (b"\xff{", None)] {
+        let mut delivery = rig.delivery(1);
+        let record = &mut Arc::make_mut(&mut delivery.record).record;
+        record.headers.retain(|header| header.name != "content-type");
+        record.value = Some(Bytes::from_static(value));
+        rig.handler.handle(&[delivery]).await;
+        let request = rig.requests().pop().expect("it is sent");
+        assert_eq!((header(&request, "content-type"), &*request.body), (kind, value));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_event_of_a_run_is_sent_before_the_one_ahead_of_it_is_acknowledged() {
     for format in [PushFormat::Binary, PushFormat::Structured] {
         for (status, expected) in [(503, "outage"), (400, "reject"), (410, "gone")] {

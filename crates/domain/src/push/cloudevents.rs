@@ -175,7 +175,7 @@ fn is_json(content_type: &str) -> bool {
 }
 
 /// The JSON that the bytes are, where it can stand within other JSON.
-fn json_of(data: &[u8]) -> Option<&str> {
+pub(super) fn json_of(data: &[u8]) -> Option<&str> {
     let json: &RawValue = serde_json::from_slice(data).ok()?;
     depth_within(json.get(), DEPTH_MAX).then_some(json.get())
 }

@@ -1,7 +1,7 @@
 //! Requests: an event, or a run, in the format that a target asks for.
 
 use super::{
-    cloudevents::{attributes, event_of, header_value, percent_encoded, push_json, put_delivery},
+    cloudevents::{attributes, event_of, header_value, json_of, percent_encoded, push_json, put_delivery},
     signature::SigningKeys,
 };
 use crate::{
@@ -114,9 +114,13 @@ fn put(headers: &mut Headers, name: impl Into<String>, value: impl Into<String>)
     headers.push((name.into(), value.into()));
 }
 
-/// The media type of a body in binary mode.
+/// The media type of a body in binary mode. JSON whose type nobody said is called what it is: CloudEvents wants
+/// the type said that the JSON format, in which it may have come, implies.
 fn content_type(event: &Event) -> Option<&str> {
-    let kind = event.content_type.as_deref().filter(|kind| !kind.is_empty())?;
+    let Some(kind) = event.content_type.as_deref().filter(|kind| !kind.is_empty()) else {
+        let is_json = event.data.as_deref().is_some_and(|data| json_of(data).is_some());
+        return is_json.then_some("application/json");
+    };
     // A receiver would take a value of CloudEvents' own types for the envelope, and believe the attributes
     // that the publisher put in there.
     let is_envelope = kind.trim_start().to_ascii_lowercase().starts_with("application/cloudevents");
