@@ -520,9 +520,11 @@ impl Actor {
                 owned.trouble = None;
                 owned.end = fetched.end;
                 let (hasher, now) = (&self.hasher, self.context.both());
-                let events = match owned.retries {
-                    false => fetched.records.into_iter().map(|record| incoming(hasher, record)).collect(),
-                    true => fetched.records.into_iter().map(|record| waiting(hasher, now, record)).collect(),
+                let records = fetched.records.into_iter();
+                let events = if owned.retries {
+                    records.map(|record| waiting(hasher, now, record)).collect()
+                } else {
+                    records.map(|record| incoming(hasher, record)).collect()
                 };
                 owned.core.fetched(now, events, fetched.next);
             }
