@@ -361,7 +361,7 @@ async fn a_webhook_that_is_gone_pauses_its_subscription_for_good(log: Log) {
     assert!(detail.contains("410") && detail.contains("moved on"), "{detail}");
     let it = it.started_again(true).await;
     let paused = it.state("paused").await;
-    assert_eq!((&paused["causes"][0]["code"], &paused["lag"]), (&json!("handler-gone"), &json!(100)));
+    assert_eq!(paused["causes"][0]["code"], "handler-gone");
     let before = it.receiver.pushed().len();
     assert!(before <= 8, "{before} requests to a webhook that wants none");
     it.receiver.answer(|_| Reply::status(200));
