@@ -13,6 +13,7 @@ pub mod event;
 pub mod limits;
 pub mod partition;
 pub mod publish;
+pub mod push;
 pub mod retry_topic;
 pub mod subscriptions;
 pub mod topics;

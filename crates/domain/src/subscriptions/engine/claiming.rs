@@ -11,7 +11,7 @@ use super::{Context, Handed, PartitionKey, actor::Actor, backoff, owned::Owned, 
 use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
-    subscriptions::{Cause, Payload, policy::OnStoreFailure},
+    subscriptions::{Cause, Definition, DeliveryMode, Payload, policy::OnStoreFailure},
 };
 use bytes::Bytes;
 use ports::{
@@ -26,6 +26,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long attempts are known at least after a claim has ended without an outcome.
 pub(super) const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// So many of the first claims of an engine may take over what another process left.
+const TAKEN_OVER_MAX: usize = 100_000;
 /// How much longer a claim lasts than it must, at most, so that the next of a run need not extend it at once.
 const SLACK_MAX: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,23 @@ pub(super) struct Claimed {
     batch: Batch,
     /// The claims of those that have a tag, in order.
     outcome: Result<Vec<Claim>, PortError>,
+}
+
+/// Of claims that a process of before left when it died: those of a webhook's deliveries were cut off with it,
+/// so that they are taken over at once and count no attempt. A pull or stream client may still be at work on
+/// its own, and a linked handler may be what killed the process.
+///
+/// Only what was never claimed here can be another process's, and no more than may be out is: what is claimed
+/// again is held by this one, whose claim is not to be taken from it.
+#[derive(Default)]
+pub(super) struct Left(HashSet<ClaimKey>);
+
+impl Left {
+    /// Other replicas may be at it still.
+    fn takes_over(&mut self, context: &Context, key: ClaimKey) -> bool {
+        let is_push = matches!(context.definition.mode, DeliveryMode::Push(_));
+        is_push && !context.config.shared && self.0.len() < TAKEN_OVER_MAX && self.0.insert(key)
+    }
 }
 
 /// How the store of claims is.
@@ -132,6 +151,7 @@ impl Actor {
             let token = asked.unwrap_or_else(|| Token(self.rng.random()));
             let ground = match taken.own {
                 Some(Own { tag, counted, .. }) => Ground::Own { token: tag.token, counted },
+                None if self.left.takes_over(&self.context, claim_key) => Ground::TakeOver { counted: false },
                 None => Ground::Free,
             };
             tags.push(Some(ClaimTag { key: claim_key, token }));
