@@ -11,7 +11,9 @@
 //! - While the circuit is open only probes are taken, and an outage counts no attempt.
 
 use super::{
+    Linked,
     circuit::{Allowed, Circuit, CircuitConfig, Seen},
+    counts::Counts,
     definition::Cause,
     engine::{EngineHandle, Handed, Item, Offer},
 };
@@ -89,8 +91,7 @@ impl Drop for Dispatcher {
 impl Dispatcher {
     pub(super) fn spawn(
         engine: Arc<EngineHandle>,
-        handler: Arc<dyn EventHandler>,
-        options: HandlerOptions,
+        (handler, options, counts): Linked,
         clock: Arc<dyn Clock>,
         on_gone: OnGone,
     ) -> Self {
@@ -100,6 +101,7 @@ impl Dispatcher {
             engine,
             handler,
             options,
+            counts,
             clock: clock.clone(),
             circuit: circuit.clone(),
             stopping: stopping.clone(),
@@ -140,12 +142,15 @@ struct Back {
     /// The deliveries that it was for.
     count: usize,
     outcomes: Vec<Outcome>,
+    /// When it was called.
+    since: Monotonic,
 }
 
 struct Work {
     engine: Arc<EngineHandle>,
     handler: Arc<dyn EventHandler>,
     options: HandlerOptions,
+    counts: Arc<Counts>,
     clock: Arc<dyn Clock>,
     circuit: Arc<Mutex<Circuit>>,
     stopping: Arc<AtomicBool>,
@@ -263,18 +268,20 @@ impl Work {
         deliveries.iter_mut().for_each(|delivery| delivery.deadline = deadline);
         self.calls.push(Box::pin(async move {
             let outcomes = guarded(&*handler, &deliveries, &*clock, deadline).await;
-            Back { run, count, outcomes }
+            Back { run, count, outcomes, since: now }
         }));
     }
 
     /// Turns the answers of a call into decisions, and calls for the rest of the run.
     fn back(&mut self, back: Back) {
-        let Back { mut run, count, outcomes } = back;
+        let Back { mut run, count, outcomes, since } = back;
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        self.counts.call(now.since(since));
         let mut outcomes = outcomes.into_iter();
         for _ in 0..count {
             let Some((handed, _)) = run.leases.pop_front() else { break };
             let outcome = outcomes.next().unwrap_or_else(no_answer);
+            self.counts.outcome(&outcome);
             let seen = match &outcome {
                 Outcome::Retry { outage: true, .. } => Seen::Outage,
                 Outcome::NotReached { .. } => Seen::NotReached,

@@ -11,6 +11,7 @@
 //! 3. An `ackId` is believed only when its signature is this service's and it names this subscription.
 
 pub mod circuit;
+mod counts;
 mod definition;
 mod dispatch;
 mod engine;
@@ -18,6 +19,7 @@ mod mirror;
 pub mod policy;
 mod store;
 
+pub use counts::HandlerCounts;
 pub use dispatch::HandlerOptions;
 
 pub use definition::{
@@ -35,6 +37,7 @@ use crate::{
     topics::Topics,
 };
 use bytestring::ByteString;
+use counts::Counts;
 use definition::Place;
 use dispatch::Dispatcher;
 use engine::{EngineHandle, Item, PartitionKey, Snapshot};
@@ -226,8 +229,8 @@ impl Entry {
     }
 }
 
-/// A handler of this process, and how it is called.
-type Linked = (Arc<dyn EventHandler>, HandlerOptions);
+/// A handler of this process, how it is called, and what it has answered.
+type Linked = (Arc<dyn EventHandler>, HandlerOptions, Arc<Counts>);
 
 /// The subscriptions of this replica.
 #[derive(Debug)]
@@ -534,12 +537,17 @@ impl Subscriptions {
     ) -> Result<()> {
         let name = GroupId::new(name).map_err(|error| invalid_name("name", name, &error))?;
         let _changing = self.changing.lock().await;
-        self.handlers.write().insert(name.clone(), (handler, options));
+        self.handlers.write().insert(name.clone(), (handler, options, Arc::default()));
         let entry = self.entries.read().get(&name).cloned();
         if let Some(entry) = entry {
             self.replace_entry(&entry, entry.definition.clone(), entry.version).await;
         }
         Ok(())
+    }
+
+    /// What the handler of this process has answered for a subscription; `None` where it has none.
+    pub fn handler_counts(&self, name: &str) -> Option<HandlerCounts> {
+        self.handlers.read().get(name).map(|(_, _, counts)| counts.now())
     }
 
     /// Ends an engine and begins another with this definition.
@@ -620,9 +628,9 @@ impl Subscriptions {
             Box::new(move |cause| on_storm(cause.detail)),
         ));
         let on_gone = on_pause("handler-gone");
-        let dispatcher = self.handler_of(&definition).map(|(handler, options)| {
+        let dispatcher = self.handler_of(&definition).map(|linked| {
             let on_gone = Box::new(move |failure: Failure| on_gone(failure.message));
-            Arc::new(Dispatcher::spawn(engine.clone(), handler, options, self.ports.clock.clone(), on_gone))
+            Arc::new(Dispatcher::spawn(engine.clone(), linked, self.ports.clock.clone(), on_gone))
         });
         Arc::new(Entry { definition, version, engine, dispatcher })
     }
