@@ -539,8 +539,19 @@ impl Subscriptions {
         let _changing = self.changing.lock().await;
         self.handlers.write().insert(name.clone(), (handler, options, Arc::default()));
         let entry = self.entries.read().get(&name).cloned();
-        if let Some(entry) = entry {
-            self.replace_entry(&entry, entry.definition.clone(), entry.version).await;
+        match entry {
+            // A handler that is there already may be at work, and is ended in order.
+            Some(entry) if entry.dispatcher.is_some() => {
+                self.replace_entry(&entry, entry.definition.clone(), entry.version).await;
+            }
+            // The engine goes on: leaving its group and joining again would take seconds.
+            Some(entry) => {
+                let (definition, version) = (entry.definition.clone(), entry.version);
+                let dispatcher = self.dispatcher(&definition, &entry.engine);
+                let entry = Arc::new(Entry { definition, version, engine: entry.engine.clone(), dispatcher });
+                self.entries.write().insert(name, entry);
+            }
+            None => {}
         }
         Ok(())
     }
@@ -606,19 +617,7 @@ impl Subscriptions {
     }
 
     fn enter(&self, definition: Arc<Definition>, version: u64) -> Arc<Entry> {
-        let on_pause = |code: &'static str| {
-            let (this, name) = (self.this.clone(), definition.name.clone());
-            move |detail: String| {
-                let (this, name) = (this.clone(), name.clone());
-                tokio::spawn(async move {
-                    let Some(this) = this.upgrade() else { return };
-                    if let Err(error) = this.pause_for(&name, code, detail).await {
-                        tracing::error!(subscription = %name, %error, "a pause cannot be kept: it ends with this process");
-                    }
-                });
-            }
-        };
-        let on_storm = on_pause("dead-letter-storm");
+        let on_storm = self.on_pause(&definition.name, "dead-letter-storm");
         let engine = Arc::new(engine::spawn(
             definition.clone(),
             self.ports.clone(),
@@ -627,12 +626,31 @@ impl Subscriptions {
             self.limits.pull_waiters_max,
             Box::new(move |cause| on_storm(cause.detail)),
         ));
-        let on_gone = on_pause("handler-gone");
-        let dispatcher = self.handler_of(&definition).map(|linked| {
-            let on_gone = Box::new(move |failure: Failure| on_gone(failure.message));
-            Arc::new(Dispatcher::spawn(engine.clone(), linked, self.ports.clock.clone(), on_gone))
-        });
+        let dispatcher = self.dispatcher(&definition, &engine);
         Arc::new(Entry { definition, version, engine, dispatcher })
+    }
+
+    /// Has the engine's deliveries go to the handler of this process, where there is one.
+    fn dispatcher(&self, definition: &Definition, engine: &Arc<EngineHandle>) -> Option<Arc<Dispatcher>> {
+        let linked = self.handler_of(definition)?;
+        let on_gone = self.on_pause(&definition.name, "handler-gone");
+        let on_gone = Box::new(move |failure: Failure| on_gone(failure.message));
+        let clock = self.ports.clock.clone();
+        Some(Arc::new(Dispatcher::spawn(engine.clone(), linked, clock, on_gone)))
+    }
+
+    /// Pauses a subscription by the service's own decision, in a task of its own.
+    fn on_pause(&self, name: &GroupId, code: &'static str) -> impl Fn(String) + Send + Sync + use<> {
+        let (this, name) = (self.this.clone(), name.clone());
+        move |detail: String| {
+            let (this, name) = (this.clone(), name.clone());
+            tokio::spawn(async move {
+                let Some(this) = this.upgrade() else { return };
+                if let Err(error) = this.pause_for(&name, code, detail).await {
+                    tracing::error!(subscription = %name, %error, "a pause cannot be kept: it ends with this process");
+                }
+            });
+        }
     }
 
     /// Who handles a subscription's events in this process.
