@@ -34,12 +34,31 @@ impl World {
     /// One partition, and a subscription whose failed events come again twice.
     async fn new() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
-        let memory = Memory::new(clock.clone());
+        let world = Self::process(Memory::new(clock.clone()), clock).await;
+        let mut new = NewSubscription {
+            name: NAME.into(),
+            topics: vec!["orders".into()],
+            ..NewSubscription::default()
+        };
+        new.retry.max_retries = Some(2);
+        new.retry.initial_delay = Some("1s".into());
+        new.dead_letter.storm_guard = Some(None);
+        world.subscriptions.create(new).await.unwrap();
+        world
+    }
+
+    /// Another process on what the former left.
+    async fn next_process(self) -> Self {
+        Self::process(self.memory, self.clock).await
+    }
+
+    async fn process(memory: Memory, clock: Arc<dyn Clock>) -> Self {
         let limits = Arc::new(Limits::default());
         let defaults = TopicDefaults { auto_create: false, partitions: 1, replication_factor: None };
         let topics = Topics::new(memory.admin(), memory.log(), clock.clone(), limits.clone(), defaults);
         let new = NewTopic { name: "orders".into(), partitions: Some(1), ..NewTopic::default() };
-        topics.create(new).await.unwrap();
+        // The next process finds it there.
+        let _ = topics.create(new).await;
         let config = PublishConfig::default();
         let publisher = Publisher::new(memory.log(), topics.clone(), clock.clone(), limits.clone(), config);
         let ports = SubscriptionPorts {
@@ -52,15 +71,6 @@ impl World {
         };
         let subscriptions = Subscriptions::new(ports, topics, limits, DeliveryConfig::default());
         subscriptions.start().await.unwrap();
-        let mut new = NewSubscription {
-            name: NAME.into(),
-            topics: vec!["orders".into()],
-            ..NewSubscription::default()
-        };
-        new.retry.max_retries = Some(2);
-        new.retry.initial_delay = Some("1s".into());
-        new.dead_letter.storm_guard = Some(None);
-        subscriptions.create(new).await.unwrap();
         Self { memory, clock, publisher, subscriptions }
     }
 
@@ -262,6 +272,44 @@ async fn a_stop_waits_for_what_a_handler_is_at_and_keeps_that_it_is_done() {
     let of = [TopicPartition::new(TopicName::new("orders").unwrap(), 0)];
     let committed = world.memory.offsets().committed(&ports::GroupId::new(NAME).unwrap(), &of).await.unwrap();
     assert_eq!(committed[0].as_ref().map(|of| of.next), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stop_cuts_off_comes_again_at_once_and_no_attempt_counts() {
+    let world = World::new().await;
+    world.publish(&[("a", r#"{"total": 4}"#), ("a", r#"{"total": 10}"#)]).await;
+    let first = Arc::new(Billing::default());
+    let handler = handler::each(Json, first.clone());
+    world.subscriptions.handle(NAME, handler, HandlerOptions::default()).await.unwrap();
+    while first.seen.lock().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let begin = world.clock.monotonic();
+    world.subscriptions.shutdown(begin + Duration::from_secs(2)).await;
+    assert!(world.clock.monotonic().since(begin) < Duration::from_secs(3), "the stop does not wait for more");
+
+    let world = world.next_process().await;
+    let second = Arc::new(Billing::default());
+    second.go_on.notify_one();
+    let handler = handler::each(Json, second.clone());
+    world.subscriptions.handle(NAME, handler, HandlerOptions::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(*second.seen.lock(), [(4, 1), (10, 1)], "its claim is not waited for");
+    assert_eq!(*first.seen.lock(), [(4, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_former_handler_was_at_goes_to_the_next_at_once() {
+    let world = World::new().await;
+    world.publish(&[("a", r#"{"total": 4}"#)]).await;
+    let (first, second) = (Arc::new(Billing::default()), Arc::new(Billing::default()));
+    second.go_on.notify_one();
+    for (handler, patience) in [(&first, 1), (&second, 5)] {
+        let handler = handler::each(Json, handler.clone());
+        world.subscriptions.handle(NAME, handler, HandlerOptions::default()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(patience)).await;
+    }
+    assert_eq!((&*first.seen.lock(), &*second.seen.lock()), (&vec![(4, 1)], &vec![(4, 1)]));
 }
 
 /// Handles runs: answers for what it is told to, and fails totals of 300 on their first attempt.

@@ -62,20 +62,20 @@ impl Handler for Booking {
 
 /// What the handler booked by customer, and what its answers were.
 #[derive(Debug)]
-pub struct Booked {
+pub(crate) struct Booked {
     /// The numbers of each customer's orders, as they were booked.
-    pub by_customer: BTreeMap<String, Vec<u32>>,
+    pub(crate) by_customer: BTreeMap<String, Vec<u32>>,
     /// The handler's answers.
-    pub counts: HandlerCounts,
+    pub(crate) counts: HandlerCounts,
     /// Whether the stop came to its end in time.
-    pub stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 /// Runs the example with its data in `data`.
 ///
 /// # Errors
 /// What the service says.
-pub async fn run(data: &Path) -> Result<Booked, Box<dyn Error>> {
+pub(crate) async fn run(data: &Path) -> Result<Booked, Box<dyn Error>> {
     let service = Service::builder().embedded(data).source("/shop").start().await?;
     service.ensure_topic("orders", 3).await?;
 
@@ -118,7 +118,7 @@ pub async fn run(data: &Path) -> Result<Booked, Box<dyn Error>> {
 }
 
 #[tokio::main]
-#[allow(dead_code, reason = "the tests call `run` themselves")]
+#[allow(dead_code, reason = "the tests call `run` alone")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let Booked { by_customer, counts, stopped } = run(folder.path()).await?;

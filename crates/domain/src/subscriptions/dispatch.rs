@@ -9,6 +9,8 @@
 //! - What is taken is called at once: nothing waits here while its time runs.
 //! - A decision is given as soon as its call is back, those that are back together in one request.
 //! - While the circuit is open only probes are taken, and an outage counts no attempt.
+//! - What is cut off at the end of a drain is given back, so that whoever comes next need not wait for its
+//!   claim to lapse; it counts no attempt.
 
 use super::{
     Linked,
@@ -21,6 +23,7 @@ use crate::delivery::{Decision, Lease};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use ports::{Clock, EventHandler, Failure, HandlerDelivery, Monotonic, Outcome};
+use slab::Slab;
 use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
@@ -30,7 +33,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
 /// How long what could not be brought to its handler waits, while the circuit is not open yet.
 const NOT_REACHED_AGAIN: Duration = Duration::from_secs(1);
@@ -38,6 +44,8 @@ const NOT_REACHED_AGAIN: Duration = Duration::from_secs(1);
 const PULL_WAIT: Duration = Duration::from_secs(60);
 /// The most bytes that are taken at once.
 const BYTES_MAX: usize = 8 << 20;
+/// How much longer an engine drains than its handler is waited for, so that what is cut off can be given back.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 /// How much later than the handler's own time a lease ends, so that it is the call that times out.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(10);
 
@@ -72,6 +80,9 @@ pub(super) type OnGone = Box<dyn Fn(Failure) + Send + Sync>;
 pub(super) struct Dispatcher {
     task: JoinHandle<()>,
     stopping: Arc<AtomicBool>,
+    cut_off: Arc<Notify>,
+    /// Closed when the task has ended.
+    alive: watch::Receiver<()>,
     circuit: Arc<Mutex<Circuit>>,
     clock: Arc<dyn Clock>,
 }
@@ -96,6 +107,8 @@ impl Dispatcher {
         on_gone: OnGone,
     ) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
+        let cut_off = Arc::new(Notify::new());
+        let (ends, alive) = watch::channel(());
         let circuit = Arc::new(Mutex::new(Circuit::new(options.circuit)));
         let work = Work {
             engine,
@@ -105,17 +118,33 @@ impl Dispatcher {
             clock: clock.clone(),
             circuit: circuit.clone(),
             stopping: stopping.clone(),
+            cut_off: cut_off.clone(),
             on_gone,
             pull: None,
+            runs: Slab::new(),
             calls: FuturesUnordered::new(),
             decisions: Vec::new(),
+            _ends: ends,
         };
-        Self { task: tokio::spawn(work.run()), stopping, circuit, clock }
+        Self { task: tokio::spawn(work.run()), stopping, cut_off, alive, circuit, clock }
     }
 
-    /// Takes nothing more; what is under way goes on.
-    pub(super) fn stop_taking(&self) {
+    /// Takes nothing more, and ends the engine: calls that are under way at `drain_until`, or now where that
+    /// is `None`, are cut off and given back. Clients beside the handler have the same time.
+    pub(super) async fn stop(&self, engine: &EngineHandle, drain_until: Option<Monotonic>) {
         self.stopping.store(true, Ordering::Release);
+        if let Some(until) = drain_until {
+            tokio::select! {
+                biased;
+                () = engine.stop(Some(until + GIVE_BACK_WITHIN)) => return,
+                () = self.clock.sleep_until(until) => {}
+            }
+        }
+        self.cut_off.notify_one();
+        // Nothing is ever sent: it ends when the task does.
+        let _ = self.alive.clone().changed().await;
+        // Behind what was given back, so that this is heard first.
+        engine.stop(drain_until).await;
     }
 
     /// Why nothing is delivered, while the circuit is open.
@@ -138,7 +167,8 @@ struct Run {
 
 /// A call that is back.
 struct Back {
-    run: Run,
+    /// The place of its run.
+    run: usize,
     /// The deliveries that it was for.
     count: usize,
     outcomes: Vec<Outcome>,
@@ -154,11 +184,16 @@ struct Work {
     clock: Arc<dyn Clock>,
     circuit: Arc<Mutex<Circuit>>,
     stopping: Arc<AtomicBool>,
+    cut_off: Arc<Notify>,
     on_gone: OnGone,
     /// What is asked for; kept while calls come back, so that it is asked once.
     pull: Option<BoxFuture<'static, crate::Result<Offer>>>,
+    /// Those that calls are under way for.
+    runs: Slab<Run>,
     calls: FuturesUnordered<BoxFuture<'static, Back>>,
     decisions: Vec<Item>,
+    /// Dropped with this.
+    _ends: watch::Sender<()>,
 }
 
 impl Work {
@@ -171,7 +206,7 @@ impl Work {
             let now = self.clock.monotonic();
             let allowed = self.circuit.lock().allowed(now);
             let wait = self.ask(allowed, stopping);
-            let (pull, clock) = (&mut self.pull, &*self.clock);
+            let (pull, clock, cut_off) = (&mut self.pull, &*self.clock, self.cut_off.clone());
             let pulled = async {
                 match (pull, wait) {
                     (Some(pull), _) => Some(pull.await),
@@ -194,6 +229,7 @@ impl Work {
                         return;
                     }
                 }
+                () = cut_off.notified() => return self.give_all_back().await,
                 offer = pulled => {
                     self.pull = None;
                     match offer {
@@ -266,6 +302,7 @@ impl Work {
         let mut deliveries: Vec<_> =
             run.leases.iter().take(count).map(|(_, delivery)| delivery.clone()).collect();
         deliveries.iter_mut().for_each(|delivery| delivery.deadline = deadline);
+        let run = self.runs.insert(run);
         self.calls.push(Box::pin(async move {
             let outcomes = guarded(&*handler, &deliveries, &*clock, deadline).await;
             Back { run, count, outcomes, since: now }
@@ -274,7 +311,8 @@ impl Work {
 
     /// Turns the answers of a call into decisions, and calls for the rest of the run.
     fn back(&mut self, back: Back) {
-        let Back { mut run, count, outcomes, since } = back;
+        let Back { run, count, outcomes, since } = back;
+        let mut run = self.runs.remove(run);
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         self.counts.call(now.since(since));
         let mut outcomes = outcomes.into_iter();
@@ -313,6 +351,18 @@ impl Work {
         if !run.leases.is_empty() {
             self.call(run);
         }
+    }
+
+    /// Ends the calls that are under way, and gives back what they were for.
+    async fn give_all_back(mut self) {
+        self.calls.clear();
+        for run in std::mem::take(&mut self.runs) {
+            for (handed, _) in run.1.leases {
+                self.push(&handed, Decision::Release { after: Duration::ZERO });
+            }
+        }
+        // An engine that is over has given back everything itself.
+        let _ = self.decide().await;
     }
 
     fn push(&mut self, handed: &Handed, decision: Decision) {

@@ -222,10 +222,10 @@ impl Entry {
 
     /// Takes nothing more, lets what is out be decided until `drain_until`, and ends.
     async fn stop(&self, drain_until: Option<Monotonic>) {
-        if let Some(dispatcher) = &self.dispatcher {
-            dispatcher.stop_taking();
+        match &self.dispatcher {
+            Some(dispatcher) => dispatcher.stop(&self.engine, drain_until).await,
+            None => self.engine.stop(drain_until).await,
         }
-        self.engine.stop(drain_until).await;
     }
 }
 
