@@ -10,6 +10,9 @@ use domain::{Limits, subscriptions::SubscriptionPorts};
 use ports::{Clock, Result, TopicAdmin};
 use std::{path::Path, sync::Arc, time::Duration};
 
+/// How often it is looked whether all handles are gone.
+const CLOSED_AGAIN: Duration = Duration::from_millis(1);
+
 /// Open backends.
 #[derive(Debug)]
 pub(crate) struct Backends {
@@ -68,17 +71,23 @@ impl Backends {
         Ok(Self { ports, admin, kafka: None, lock })
     }
 
-    /// Writes out and closes everything, within `patience`. Whether it was in time.
+    /// Writes out and closes everything, within `patience`, and gives the directory back. False when somebody
+    /// still holds a part of it then.
     pub(crate) async fn close(self, patience: Duration) -> bool {
         let Self { ports, admin, kafka, lock } = self;
         if let Some(kafka) = kafka {
             kafka.close(patience).await;
         }
         // The last handle on a file closes it, which waits for the disk.
-        let closing = tokio::task::spawn_blocking(move || {
-            drop((ports, admin));
-            drop(lock);
-        });
-        tokio::time::timeout(patience, closing).await.is_ok()
+        let closing = tokio::task::spawn_blocking(move || drop((ports, admin)));
+        let closed = async {
+            let _ = closing.await;
+            // Tasks that have just said that they are at their end may hold their handles a moment longer,
+            // and the log its lock until what it was given is written.
+            while Arc::strong_count(&lock) > 1 {
+                tokio::time::sleep(CLOSED_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(patience, closed).await.is_ok()
     }
 }

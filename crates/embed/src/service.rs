@@ -123,15 +123,16 @@ impl Service {
         &self.subscriptions
     }
 
-    /// Publishing for those who outlive a borrow of the service, as handlers that publish do. The directory
-    /// is free for the next process only when the last of them is dropped.
+    /// Publishing for those who outlive a borrow of the service, as handlers that publish do.
     pub fn publisher(&self) -> &Arc<Publisher> {
         &self.publisher
     }
 
     /// Ends in order: nothing new is given to handlers, those that are at work have the drain's time to
-    /// finish, what is done is committed, groups are left, and the log is written out and closed. False when
-    /// something did not come to its end in time; what was not committed comes again at the next start.
+    /// finish and are cut off then, what is done is committed, groups are left, the log is written out and
+    /// closed, and the directory given back. False when something did not come to its end in time, or a clone
+    /// of [`Self::publisher`], [`Self::topics`] or [`Self::subscriptions`] is still held; what was not committed
+    /// comes again at the next start, and counts no attempt.
     ///
     /// # Cancellation
     /// Dropping the future ends it as dropping the service does.

@@ -6,8 +6,8 @@
 mod orders;
 
 use event_streaming::{
-    Delivered, ErrorCode, Handler, HandlerError, HandlerOptions, Json, KafkaConfig, NewSubscription, Service,
-    each, json_event,
+    Delivered, ErrorCode, Handler, HandlerError, HandlerOptions, Json, NewSubscription, Service, each,
+    json_event,
 };
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
@@ -144,14 +144,4 @@ async fn what_is_not_right_is_said() {
     assert_eq!(taken.code(), ErrorCode::Unavailable);
     assert!(taken.to_string().contains(&*folder.path().to_string_lossy()), "{taken}");
     assert!(service.shutdown().await);
-}
-
-#[cfg(not(feature = "kafka"))]
-#[tokio::test]
-async fn a_kafka_that_was_not_built_in_is_said_to_be_missing() {
-    let folder = tempfile::tempdir().unwrap();
-    let builder = Service::builder().kafka(KafkaConfig::default(), folder.path());
-    let missing = builder.start().await.unwrap_err();
-    assert_eq!(missing.code(), ErrorCode::NotSupported);
-    assert!(missing.to_string().contains("`kafka`"), "{missing}");
 }
