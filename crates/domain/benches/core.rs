@@ -14,6 +14,7 @@ use domain::delivery::{
 };
 use ports::{Monotonic, Record, StoredRecord, Timestamp};
 use std::{
+    collections::VecDeque,
     hint::black_box,
     time::{Duration, Instant},
 };
@@ -66,13 +67,12 @@ fn round(keys: u64, partitions: usize) -> f64 {
     let mut cores: Vec<_> =
         (0..partitions).map(|number| PartitionCore::new(config(), number as u32 + 1, 0, 7)).collect();
     // Made before the clock starts: reading is the log's.
-    let mut fetches: Vec<Vec<Vec<Incoming>>> = (0..partitions)
+    let mut fetches: Vec<_> = (0..partitions)
         .map(|_| {
-            (0..each)
-                .step_by(FETCH as usize)
-                .rev()
-                .map(|from| (from..(from + FETCH).min(each)).map(|offset| event(offset, keys)).collect())
-                .collect()
+            let from = (0..each).step_by(FETCH as usize);
+            let fetch =
+                |from: u64| (from..(from + FETCH).min(each)).map(|offset| event(offset, keys)).collect();
+            from.map(fetch).collect::<VecDeque<Vec<Incoming>>>()
         })
         .collect();
     let mut taken: Vec<Taken> = Vec::with_capacity(TAKE);
@@ -83,7 +83,7 @@ fn round(keys: u64, partitions: usize) -> f64 {
     while done < each * partitions as u64 {
         for (core, fetches) in cores.iter_mut().zip(&mut fetches) {
             if core.room().0 >= FETCH as usize
-                && let Some(events) = fetches.pop()
+                && let Some(events) = fetches.pop_front()
             {
                 let next = events.last().map_or(0, |event| event.record.offset + 1);
                 core.fetched(now, events, next);

@@ -161,7 +161,7 @@ impl Dispatcher {
 
 /// A run, with the part of it that is not handled yet.
 struct Run {
-    leases: VecDeque<(Handed, HandlerDelivery)>,
+    leases: VecDeque<Handed>,
     probe: bool,
 }
 
@@ -275,9 +275,9 @@ impl Work {
         if probe && !handed.is_empty() {
             self.circuit.lock().probe();
         }
-        let mut run: VecDeque<(Handed, HandlerDelivery)> = VecDeque::new();
+        let mut run: VecDeque<Handed> = VecDeque::new();
         for handed in handed {
-            let same = run.back().is_some_and(|(last, _)| {
+            let same = run.back().is_some_and(|last| {
                 last.key == handed.key
                     && last.delivery.run == handed.delivery.run
                     && last.delivery.lease.id.session == handed.delivery.lease.id.session
@@ -286,8 +286,7 @@ impl Work {
                 let leases = std::mem::take(&mut run);
                 self.call(Run { leases, probe });
             }
-            let delivery = of(&handed);
-            run.push_back((handed, delivery));
+            run.push_back(handed);
         }
         if !run.is_empty() {
             self.call(Run { leases: run, probe });
@@ -299,9 +298,7 @@ impl Work {
         let now = self.clock.monotonic();
         let deadline = now + self.options.timeout;
         let (handler, clock) = (self.handler.clone(), self.clock.clone());
-        let mut deliveries: Vec<_> =
-            run.leases.iter().take(count).map(|(_, delivery)| delivery.clone()).collect();
-        deliveries.iter_mut().for_each(|delivery| delivery.deadline = deadline);
+        let deliveries: Vec<_> = run.leases.iter().take(count).map(|handed| of(handed, deadline)).collect();
         let run = self.runs.insert(run);
         self.calls.push(Box::pin(async move {
             let outcomes = guarded(&*handler, &deliveries, &*clock, deadline).await;
@@ -317,7 +314,7 @@ impl Work {
         self.counts.call(now.since(since));
         let mut outcomes = outcomes.into_iter();
         for _ in 0..count {
-            let Some((handed, _)) = run.leases.pop_front() else { break };
+            let Some(handed) = run.leases.pop_front() else { break };
             let outcome = outcomes.next().unwrap_or_else(no_answer);
             self.counts.outcome(&outcome);
             let seen = match &outcome {
@@ -342,7 +339,7 @@ impl Work {
             self.push(&handed, decision);
             if !goes_on {
                 // What comes after it was not handled, or does not count: it comes again behind it.
-                for (handed, _) in std::mem::take(&mut run.leases) {
+                for handed in std::mem::take(&mut run.leases) {
                     self.push(&handed, Decision::Release { after: Duration::ZERO });
                 }
                 return;
@@ -357,7 +354,7 @@ impl Work {
     async fn give_all_back(mut self) {
         self.calls.clear();
         for run in std::mem::take(&mut self.runs) {
-            for (handed, _) in run.1.leases {
+            for handed in run.1.leases {
                 self.push(&handed, Decision::Release { after: Duration::ZERO });
             }
         }
@@ -380,12 +377,12 @@ impl Work {
     }
 }
 
-fn of(handed: &Handed) -> HandlerDelivery {
+fn of(handed: &Handed, deadline: Monotonic) -> HandlerDelivery {
     let delivery = &handed.delivery;
     HandlerDelivery {
         id: format!("{:016x}-{}-{}", handed.log, handed.key.partition, delivery.lease.offset),
         attempt: delivery.attempt,
-        deadline: delivery.deadline,
+        deadline,
         topic: handed.topic.clone(),
         partition: handed.key.partition,
         record: delivery.record.clone(),
