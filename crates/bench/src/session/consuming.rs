@@ -58,7 +58,9 @@ impl Session<'_> {
                 let mut arguments: Vec<OsString> =
                     ["handler".into(), brokers, topic, events.to_string()].map(OsString::from).into();
                 arguments.push(self.new_folder()?);
-                arguments.extend(dedup.then(|| "--dedup".into()));
+                if dedup {
+                    arguments.push("--dedup".into());
+                }
                 self.by_process(&arguments, events).await
             }
             _ => Err("this is no way to consume".to_owned()),
@@ -68,12 +70,13 @@ impl Session<'_> {
     /// Single events at a rate, to a handler or to their receipts, on the embedded log in one process.
     pub(super) async fn paced_handler(&mut self, rate: u32, to: consumer::To) -> Outcome<Run> {
         let (warm_up, window) = (self.options.warm_up(), self.options.window());
-        let millis = |of: Duration| of.as_millis().to_string().into();
+        let millis = |of: Duration| OsString::from(of.as_millis().to_string());
         let mut arguments: Vec<OsString> = vec!["paced-handler".into(), self.new_folder()?];
-        arguments.extend([rate.to_string().into(), millis(warm_up), millis(window)]);
+        arguments.extend([OsString::from(rate.to_string()), millis(warm_up), millis(window)]);
         match to {
             consumer::To::Receipt => arguments.push("--receipts".into()),
-            consumer::To::Handler { dedup } => arguments.extend(dedup.then(|| "--dedup".into())),
+            consumer::To::Handler { dedup: true } => arguments.push("--dedup".into()),
+            consumer::To::Handler { dedup: false } => {}
         }
         let server = self.process(&arguments).await?;
         let figure = |name| server.word(name)?.parse::<f64>().map_err(|e| format!("{name} {e}"));
