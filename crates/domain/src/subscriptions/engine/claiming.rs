@@ -9,7 +9,7 @@
 
 use super::{Context, Handed, PartitionKey, actor::Actor, backoff, owned::Owned, serving::Waiter};
 use crate::{
-    delivery::{CLAIM_MARGIN, ClaimTag, Own, Taken},
+    delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
     subscriptions::{Cause, Payload, policy::OnStoreFailure},
 };
@@ -122,7 +122,7 @@ impl Actor {
             };
             let claim_key = match taken.own {
                 Some(own) => own.tag.key,
-                None => claim_key(owned, record),
+                None => claim_key(owned, record, owned.core.retried(taken.ticket)),
             };
             if !seen.insert(claim_key) {
                 tags.push(None);
@@ -213,8 +213,7 @@ impl Actor {
                 continue;
             }
             if let Some(delivery) = owned.core.deliver(now, ticket, granted, !handed.is_empty()) {
-                let (topic, log) = (owned.partition.topic.clone(), owned.log);
-                handed.push(Handed { key, topic, log, delivery });
+                handed.push(Handed::of(key, owned, delivery));
             }
         }
         self.release(unused);
@@ -242,10 +241,13 @@ impl Actor {
 }
 
 /// What is claimed for an event: the subscription and the log (which `log` stands for), the epoch, and the
-/// event's source and id; or its place, where it has none.
-fn claim_key(owned: &Owned, record: &StoredRecord) -> ClaimKey {
-    let mut hash =
-        Sha256::new().chain_update(owned.log.to_be_bytes()).chain_update(owned.epoch.id.as_bytes());
+/// event's source and id; or its place, where it has none. What waited in a retry topic is what it was.
+fn claim_key(owned: &Owned, record: &StoredRecord, retried: Option<&Retried>) -> ClaimKey {
+    let (log, epoch, partition, offset) = match retried {
+        Some(of) => (of.log, of.epoch, of.partition, of.offset),
+        None => (owned.log, owned.epoch.id, owned.partition.partition, record.offset),
+    };
+    let mut hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
     match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
         (Some(source), Some(id)) => {
             hash.update([1]);
@@ -255,8 +257,8 @@ fn claim_key(owned: &Owned, record: &StoredRecord) -> ClaimKey {
         }
         _ => {
             hash.update([2]);
-            hash.update(owned.partition.partition.to_be_bytes());
-            hash.update(record.offset.to_be_bytes());
+            hash.update(partition.to_be_bytes());
+            hash.update(offset.to_be_bytes());
         }
     }
     let digest = hash.finalize();

@@ -16,8 +16,8 @@
 mod actor;
 mod claiming;
 mod commits;
-mod dead_letters;
 mod deciding;
+mod leaving;
 mod member;
 mod opening;
 mod owned;
@@ -31,7 +31,8 @@ use crate::{
     error::{Error, ErrorCode, Result},
     topics::Topics,
 };
-use ports::{Clock, JobStore, Monotonic, Offset, PartitionId, TopicName};
+use owned::Owned;
+use ports::{Clock, JobStore, Monotonic, Offset, PartitionId, StoredRecord, TopicName};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -74,12 +75,30 @@ fn hash(one: &[u8], other: &[u8]) -> u64 {
 pub(super) struct Handed {
     /// Its partition.
     pub(super) key: PartitionKey,
-    /// Its topic.
+    /// Where it first lay, unless it came by a retry topic.
     pub(super) topic: TopicName,
-    /// Names the subscription and the log.
+    /// Its partition there.
+    pub(super) first: PartitionId,
+    /// Names the subscription and the log there.
     pub(super) log: u64,
-    /// The delivery.
+    /// The delivery. Its record says the offset there.
     pub(super) delivery: Delivery,
+}
+
+impl Handed {
+    fn of(key: PartitionKey, owned: &Owned, mut delivery: Delivery) -> Self {
+        match delivery.retried.take() {
+            Some(of) => {
+                let record = delivery.record.record.clone();
+                delivery.record = Arc::new(StoredRecord { offset: of.offset, record });
+                Self { key, topic: of.topic.clone(), first: of.partition, log: of.log, delivery }
+            }
+            None => {
+                let (topic, log) = (owned.partition.topic.clone(), owned.log);
+                Self { key, topic, first: key.partition, log, delivery }
+            }
+        }
+    }
 }
 
 /// A lease that goes back as if it had never been given.
@@ -288,7 +307,8 @@ pub(super) fn spawn(
 ) -> EngineHandle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let dead_letter = definition.dead_letter_policy();
-    let context = Context { definition, dead_letter, ports, topics, config, on_storm };
+    let (tiers, retry_topics) = (definition.retry.tiers(), definition.retry_topics());
+    let context = Context { definition, dead_letter, tiers, retry_topics, ports, topics, config, on_storm };
     let actor = actor::Actor::new(Arc::new(context), inbox, waiters_max);
     tokio::spawn(actor.run());
     EngineHandle { commands }
@@ -301,6 +321,10 @@ pub(super) type OnStorm = Box<dyn Fn(Cause) + Send + Sync>;
 struct Context {
     definition: Arc<Definition>,
     dead_letter: DeadLetterPolicy,
+    /// The delays of its retry topics, the shortest first; none where retries wait in place.
+    tiers: Vec<Duration>,
+    /// Its retry topics, those too that are to be emptied.
+    retry_topics: Vec<TopicName>,
     ports: SubscriptionPorts,
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
