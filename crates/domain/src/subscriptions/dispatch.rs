@@ -251,7 +251,8 @@ impl Work {
         // A probe is one delivery, whatever its key has behind it.
         let (max, lanes) = match allowed {
             _ if stopping || free == 0 => (0, 0),
-            Allowed::All => (usize::MAX, free),
+            // Half of them at once, so that the engine is at the next ones while the handler is at these.
+            Allowed::All => (usize::MAX, free.min(self.options.concurrency.div_ceil(2))),
             Allowed::Probe => (1, 1),
             Allowed::Wait(until) => {
                 self.pull = None;
@@ -262,10 +263,11 @@ impl Work {
             self.pull = None;
         } else if self.pull.is_none() {
             let (engine, clock) = (self.engine.clone(), self.clock.clone());
-            self.pull =
-                Some(Box::pin(
-                    async move { engine.pull_lanes(max, lanes, BYTES_MAX, PULL_WAIT, &*clock).await },
-                ));
+            let mut pull: BoxFuture<'static, _> =
+                Box::pin(async move { engine.pull_lanes(max, lanes, BYTES_MAX, PULL_WAIT, &*clock).await });
+            // Said now, and not when the calls that are under way are looked after.
+            let offer = pull.as_mut().now_or_never();
+            self.pull = Some(offer.map_or(pull, |offer| Box::pin(std::future::ready(offer))));
         }
         None
     }
