@@ -12,7 +12,7 @@ use event_streaming::{
 };
 use parking_lot::Mutex;
 use rdkafka::{
-    ClientConfig, Message as _,
+    ClientConfig,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
 };
 use std::{
