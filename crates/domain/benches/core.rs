@@ -111,7 +111,7 @@ fn event(offset: u64, keys: u64) -> Incoming {
     let record = StoredRecord { offset, record: Record::default() };
     // Keys come in no order; equal ones are as far from each other as they can be.
     let key = Some(offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys);
-    Incoming { record, key, attempts: 0, not_before: None, passed_over: false }
+    Incoming { record, key, attempts: 0, retried: None, not_before: None, passed_over: false }
 }
 
 fn config() -> CoreConfig {
@@ -127,6 +127,7 @@ fn config() -> CoreConfig {
             multiplier: 2.0,
             full_jitter: true,
         },
+        retry_elsewhere: false,
         buffer_events_max: 2000,
         buffer_bytes_max: 16 << 20,
         held_events_max: 10_000,
