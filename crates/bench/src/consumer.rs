@@ -49,15 +49,26 @@ pub(crate) fn bare(brokers: &str, topic: &str, events: u64) -> Outcome<()> {
     let mut first = None;
     let mut bytes = 0;
     for number in 0..events {
-        let message = consumer.poll(STALL).ok_or_else(|| format!("nothing more came behind {number}"))?;
-        let message = message.map_err(|e| format!("the consumer failed: {e}"))?;
-        bytes += message.payload_len();
+        bytes += next(&consumer)?.ok_or_else(|| format!("nothing more came behind {number}"))?;
         first.get_or_insert_with(Instant::now);
     }
     consumer.commit_consumer_state(CommitMode::Sync).map_err(|e| format!("no commit: {e}"))?;
     let seconds = first.map_or(0.0, |first: Instant| first.elapsed().as_secs_f64());
     println!("{DONE} seconds={seconds} bytes={bytes}");
     wait_for_the_end()
+}
+
+/// The size of the next value; none where nothing comes for too long. A poll also ends for what concerns the
+/// group alone.
+fn next(consumer: &BaseConsumer) -> Outcome<Option<usize>> {
+    let poll = || consumer.poll(Duration::from_secs(1));
+    let Some(message) = poll().or_else(|| {
+        let deadline = Instant::now() + STALL;
+        std::iter::repeat_with(poll).take_while(|_| Instant::now() < deadline).find_map(|message| message)
+    }) else {
+        return Ok(None);
+    };
+    message.map(|message| Some(message.payload_len())).map_err(|e| format!("the consumer failed: {e}"))
 }
 
 /// All of a topic of Kafka by a handler that does nothing but count.
