@@ -518,9 +518,10 @@ impl Actor {
                 owned.trouble = None;
                 owned.end = fetched.end;
                 let (hasher, now) = (&self.hasher, self.context.both());
-                let events = match owned.retries {
-                    false => fetched.records.into_iter().map(|record| incoming(hasher, record)).collect(),
-                    true => fetched.records.into_iter().map(|record| waiting(hasher, now, record)).collect(),
+                let events = if owned.retries {
+                    fetched.records.into_iter().map(|record| waiting(hasher, now, record)).collect()
+                } else {
+                    fetched.records.into_iter().map(|record| incoming(hasher, record)).collect()
                 };
                 owned.core.fetched(now, events, fetched.next);
             }
