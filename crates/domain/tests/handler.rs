@@ -164,7 +164,8 @@ async fn seen(world: &World) -> (Vec<(u32, u32)>, HandlerCounts) {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_is_given_what_was_decoded_with_its_attributes() {
-    struct Look(Mutex<Vec<(String, Option<Bytes>, u64, u32)>>);
+    type Seen = (String, Option<Bytes>, u64, u32);
+    struct Look(Mutex<Vec<Seen>>);
     impl Handler for Look {
         type Event = Order;
         async fn handle(&self, event: Delivered<Order>) -> Result<(), HandlerError> {
