@@ -10,6 +10,7 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod error;
 pub mod event;
+pub mod handler;
 pub mod limits;
 pub mod partition;
 pub mod publish;

@@ -11,7 +11,7 @@ use super::{Context, Handed, PartitionKey, actor::Actor, backoff, owned::Owned, 
 use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
-    subscriptions::{Cause, Definition, DeliveryMode, Payload, policy::OnStoreFailure},
+    subscriptions::{Cause, DeliveryMode, Payload, policy::OnStoreFailure},
 };
 use bytes::Bytes;
 use ports::{
