@@ -182,6 +182,18 @@ impl Service {
         self.output.text()
     }
 
+    /// The bytes of memory that the process has in use now, as the system counts them (`VmRSS`).
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn resident_bytes(&self) -> u64 {
+        let pid = self.child.id().expect("it is running");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it can be looked at");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib << 10
+    }
+
     /// SIGKILL, and waits until the process is gone.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("a child can be killed");

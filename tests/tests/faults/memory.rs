@@ -1,0 +1,53 @@
+//! A long backlog and a slow client.
+
+use base64::Engine as _;
+use event_streaming_tests::{Log, Setup, unique};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const EVENT_BYTES: usize = 256 << 10;
+const BACKLOG_BYTES: usize = 1 << 30;
+const RESIDENT_MAX: u64 = 100 << 20;
+/// How long the client is at it.
+const HANDLING: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gibibyte_of_backlog_and_a_slow_client_take_less_than_100_mebibytes() {
+    let data = tempfile::tempdir().expect("a folder");
+    let service = Setup::on(&Log::embedded()).start(data.path()).await;
+    let client = service.client();
+    let (topic, name) = (unique("backlog"), unique("sub"));
+    client.create_topic(&topic, 3).await;
+    client.subscribe(&name, &topic, &json!({"payload": "bytes"})).await;
+    let path = format!("/v1/topics/{topic}/events");
+    let publishers = (0..4).map(|publisher| {
+        let (client, path) = (client.clone(), path.clone());
+        async move {
+            for n in 0..BACKLOG_BYTES / EVENT_BYTES / 4 {
+                let key = format!("{publisher}-{}", n % 100);
+                let headers =
+                    [("content-type", "application/octet-stream"), ("ce-partitionkey", key.as_str())];
+                client.post_bytes(&path, &headers, vec![n as u8; EVENT_BYTES]).await.expect(200);
+            }
+        }
+    });
+    futures::future::join_all(publishers).await;
+    println!("{} MiB after publishing", service.resident_bytes() >> 20);
+
+    let began = Instant::now();
+    let mut handled = 0_u32;
+    let mut most = 0;
+    while began.elapsed() < HANDLING {
+        let out = client.pull(&name, 1, "5s").await;
+        let data = out[0]["event"]["data_base64"].as_str().expect("bytes");
+        let value = base64::engine::general_purpose::STANDARD.decode(data).expect("base 64");
+        assert_eq!(value.len(), EVENT_BYTES);
+        client.ack(&name, &out).await;
+        handled += 1;
+        most = service.resident_bytes().max(most);
+        tokio::time::sleep((Duration::from_millis(100) * handled).saturating_sub(began.elapsed())).await;
+    }
+    println!("handled {handled}, at most {} MiB", most >> 20);
+    assert!(most < RESIDENT_MAX, "{} MiB while {handled} events were handled", most >> 20);
+    assert!(handled > 30);
+}
