@@ -196,3 +196,77 @@ pub(crate) fn number(delivery: &Value) -> u64 {
 fn count(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
 }
+
+mod finds {
+    use super::{Ledger, Value};
+    use serde_json::json;
+    use std::collections::BTreeSet;
+
+    fn delivery(n: u64) -> Value {
+        json!({"ackId": format!("lease {n}"), "event": {"key": "a", "data": n, "partition": 0, "offset": n}})
+    }
+
+    fn done(ledger: &Ledger, n: u64, lease: &str) {
+        ledger.says([lease]);
+        ledger.answered(lease, n, "ok");
+    }
+
+    fn only_fault(ledger: &Ledger, dead: &[u64]) -> String {
+        let mut faults = ledger.faults(&dead.iter().copied().collect());
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        faults.remove(0)
+    }
+
+    #[test]
+    fn nothing_wrong_with_a_run_and_with_what_follows_it() {
+        let ledger = Ledger::default();
+        ledger.published([1, 2, 3, 4]);
+        ledger.delivered(&[delivery(1), delivery(2)]);
+        done(&ledger, 2, "lease 2");
+        done(&ledger, 1, "lease 1");
+        ledger.delivered(&[delivery(3)]);
+        ledger.delivered(&[delivery(3)]);
+        done(&ledger, 3, "lease 3");
+        assert_eq!(ledger.faults(&BTreeSet::from([4])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_lost() {
+        let ledger = Ledger::default();
+        ledger.published([1]);
+        assert!(only_fault(&ledger, &[]).contains("neither"));
+    }
+
+    #[test]
+    fn what_comes_again_or_is_acknowledged_twice_or_is_a_dead_letter_too() {
+        for (again, fault) in [(0, "came again"), (1, "two leases"), (2, "is a dead letter")] {
+            let ledger = Ledger::default();
+            ledger.delivered(&[delivery(1)]);
+            done(&ledger, 1, "lease 1");
+            match again {
+                0 => ledger.delivered(&[delivery(1)]),
+                1 => done(&ledger, 1, "another"),
+                _ => {}
+            }
+            let dead: &[u64] = if again == 2 { &[1] } else { &[] };
+            assert!(only_fault(&ledger, dead).contains(fault), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_overtakes_an_undecided_one() {
+        let ledger = Ledger::default();
+        ledger.delivered(&[delivery(1)]);
+        ledger.delivered(&[delivery(2)]);
+        done(&ledger, 1, "lease 1");
+        assert!(only_fault(&ledger, &[]).contains("undecided"));
+    }
+
+    #[test]
+    fn an_answer_that_there_must_never_be() {
+        let ledger = Ledger::default();
+        ledger.delivered(&[delivery(1)]);
+        ledger.answered("lease 1", 1, "unknown");
+        assert!(only_fault(&ledger, &[]).contains("unknown"));
+    }
+}

@@ -2,7 +2,7 @@
 //! killed and started again under them.
 
 use crate::ledger::{Ledger, number};
-use event_streaming_tests::{Client, Log, Server, Service, Setup, eventually, unique};
+use event_streaming_tests::{Client, Log, Server, Service, Setup, unique};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
-/// How long it may take until all that was published is decided; far above what it takes.
+/// How long what is waited for may take; far above what it takes.
 const DRAIN_MAX: Duration = Duration::from_mins(2);
 /// Every so manieth event fails whoever has it.
 const POISON: u64 = 97;
@@ -201,14 +201,42 @@ impl World {
     /// Waits until so many more events were acknowledged than now.
     pub(crate) async fn goes_on(&self, more: usize) {
         let goal = self.ledger().done_count() + more;
-        eventually("it goes on", async || (self.ledger().done_count() >= goal).then_some(())).await;
+        self.until("consuming goes on", async || self.ledger().done_count() >= goal).await;
     }
 
     /// Waits until so many more events were published than now.
     pub(crate) async fn publishes_more(&self, more: usize) {
         let goal = self.ledger().published_count() + more;
-        eventually("publishing goes on", async || (self.ledger().published_count() >= goal).then_some(()))
-            .await;
+        self.until("publishing goes on", async || self.ledger().published_count() >= goal).await;
+    }
+
+    /// Waits until each partition of the topic is on so many replicas that are in sync.
+    pub(crate) async fn is_in_sync(&self, replicas: usize) {
+        let path = format!("/v1/topics/{}", self.shared.topic);
+        self.until("all replicas are in sync", async || {
+            let topic = self.client().get(&path).await.body;
+            let partitions = topic["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let is_full = |partition: &Value| {
+                partition["inSyncReplicas"].as_array().is_some_and(|in_sync| in_sync.len() == replicas)
+            };
+            !partitions.is_empty() && partitions.iter().all(is_full)
+        })
+        .await;
+    }
+
+    /// Waits for a condition as long as servers may take that begin anew on a busy machine.
+    async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
+        let began = Instant::now();
+        while !is_so().await {
+            if began.elapsed() > DRAIN_MAX {
+                let path = format!("/v1/subscriptions/{}", self.shared.name);
+                panic!(
+                    "not within {DRAIN_MAX:?}: {what}; the subscription: {}",
+                    self.client().get(&path).await.body
+                );
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Ends publishing, waits until all that was published is decided, and holds what was seen against what
