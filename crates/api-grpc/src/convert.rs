@@ -54,10 +54,10 @@ fn sorted(extensions: std::collections::HashMap<String, String>) -> Vec<(ByteStr
 }
 
 /// An event on its way out, with where it lies.
-pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: StoredRecord) -> proto::Event {
+pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: &StoredRecord) -> proto::Event {
     let offset = record.offset;
     let timestamp = record.record.timestamp;
-    let event = Event::from_record(record.record);
+    let event = Event::from_record(&record.record);
     // Copies, by their length: what is shared may be a small part of something large.
     let copy = |text: ByteString| String::from(&*text);
     let text = |text: Option<ByteString>| text.map(copy);
@@ -208,7 +208,7 @@ mod tests {
             let stamp = domain::event::Stamp::new(Timestamp(1), "/".into(), "e".into());
             let (record, _) = item(sent.clone()).unwrap().into_record(&stamp);
             let topic = TopicName::new("orders").unwrap();
-            let got = outgoing(&topic, 3, StoredRecord { offset: 7, record });
+            let got = outgoing(&topic, 3, &StoredRecord { offset: 7, record });
             prop_assert_eq!((got.partition, got.offset, got.topic.as_deref()), (Some(3), Some(7), Some("orders")));
             prop_assert_eq!((got.key, got.data, got.headers, got.extensions, got.time), (sent.key, sent.data, sent.headers, sent.extensions, sent.time));
         }
