@@ -345,7 +345,9 @@ impl Work {
                         && last.delivery.lease.id.session == handed.delivery.lease.id.session
             });
             if !same && !run.is_empty() {
-                runs.push(Run { leases: std::mem::take(&mut run), count: 0, probe });
+                // With as many keys as events, runs are of one.
+                let leases = std::mem::replace(&mut run, VecDeque::with_capacity(1));
+                runs.push(Run { leases, count: 0, probe });
             }
             run.push_back(handed);
         }
@@ -457,6 +459,8 @@ impl Work {
     /// go out again until that is kept.
     async fn pause_if_gone(&mut self) {
         let Some(failure) = self.gone.take() else { return };
+        // What it may have been given already goes back too.
+        self.pull = None;
         let (since, detail) = (self.clock.wall(), failure.message.clone());
         // An engine that is over delivers nothing either.
         let _ = self.engine.pause(Some(Cause { code: "handler-gone", since, detail })).await;
