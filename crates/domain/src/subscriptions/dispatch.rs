@@ -324,7 +324,7 @@ impl Work {
 
     /// Has what is asked for reach the engine now, and not when it is waited for.
     fn say_pull(&mut self) {
-        if let Some(offer) = self.pull.as_mut().and_then(|pull| pull.now_or_never()) {
+        if let Some(offer) = self.pull.as_mut().and_then(FutureExt::now_or_never) {
             self.pull = Some(Box::pin(ready(offer)));
         }
     }
