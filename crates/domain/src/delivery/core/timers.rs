@@ -83,3 +83,54 @@ impl Timers {
         *self = Self::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ports::{Record, StoredRecord};
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic(Duration::from_secs(seconds))
+    }
+
+    fn out(number: u64, deadline: Monotonic) -> Event {
+        let record = StoredRecord { offset: number, record: Record::default() };
+        Event { number, ..Event::new(record, 0, 0, State::Out { deadline }) }
+    }
+
+    /// One that takes its time must not have all that were decided behind it remembered.
+    #[test]
+    fn lapses_that_do_not_come_leave_nothing_behind() {
+        let (mut events, mut timers) = (Slab::new(), Timers::default());
+        let first = events.insert(out(1, at(1))) as u32;
+        timers.set_lapse(at(1), first, 1);
+        for number in 2..10_000 {
+            let slot = events.insert(out(number, at(number))) as u32;
+            timers.set_lapse(at(number), slot, number);
+            events.remove(slot as usize);
+            timers.remove(at(number), slot, &events);
+            assert!(timers.row.len() <= 2 + OVER_MAX, "{} after {number}", timers.row.len());
+        }
+        assert_eq!(timers.first(&events), Some((at(1), first)));
+        events.remove(first as usize);
+        timers.remove(at(1), first, &events);
+        assert_eq!((timers.first(&events), timers.row.len()), (None, 0));
+    }
+
+    #[test]
+    fn what_comes_before_what_was_set_first_is_the_first() {
+        let (mut events, mut timers) = (Slab::new(), Timers::default());
+        for (number, seconds) in [(1, 5), (2, 3), (3, 7)] {
+            let slot = events.insert(out(number, at(seconds))) as u32;
+            timers.set_lapse(at(seconds), slot, number);
+        }
+        timers.set(at(4), 9);
+        for (seconds, slot) in [(3, 1), (4, 9), (5, 0), (7, 2)] {
+            assert_eq!(timers.first(&events), Some((at(seconds), slot)));
+            events.try_remove(slot as usize);
+            timers.remove(at(seconds), slot, &events);
+        }
+        assert_eq!(timers.first(&events), None);
+    }
+}
