@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn every_other_offset_costs_one_bit_and_a_run_of_any_length_a_few_bytes() {
-        let every_other = intervals(0, &[(1, 1); 10_000]);
+        let every_other = intervals(0, &vec![(1, 1); 10_000]);
         assert!(written(0, &every_other) <= 20_000 / 8 + 3);
         assert!(written(0, &intervals(0, &[(1 << 60, 1 << 60)])) <= 19);
         // A long run between two such stretches.
