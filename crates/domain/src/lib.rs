@@ -8,6 +8,7 @@ pub mod browse;
 pub mod delivery;
 pub mod error;
 pub mod event;
+pub mod filter;
 pub mod limits;
 pub mod partition;
 pub mod publish;

@@ -29,11 +29,11 @@ impl Wanted {
     }
 
     /// Whether a header may carry something that is wanted.
-    fn header(self, header: &Header) -> bool {
+    fn carried_by(self, carrier: &Header) -> bool {
         if self.has(Name::Headers) || self.has(Name::Extensions) {
             return true;
         }
-        let attribute = header.name.strip_prefix(header::CE_PREFIX);
+        let attribute = carrier.name.strip_prefix(header::CE_PREFIX);
         attribute.and_then(Name::of).is_some_and(|name| self.has(name))
     }
 }
@@ -64,7 +64,10 @@ impl<'r> Input<'r> {
             Name::Partition => Value::Int(i64::from(self.event.partition)),
             Name::Offset => Value::Int(i64::try_from(self.event.record.offset).unwrap_or(i64::MAX)),
             Name::Timestamp => moment(record.timestamp)?,
-            Name::Key => record.key.as_ref().map_or(Value::Null, |key| text_or_bytes(key)),
+            Name::Key => match &record.key {
+                Some(key) => text_or_bytes(key, budget)?,
+                None => Value::Null,
+            },
             Name::Data => self.data(budget)?,
             Name::Id => text(&self.attributes(budget)?.id),
             Name::Source => text(&self.attributes(budget)?.source),
@@ -90,7 +93,8 @@ impl<'r> Input<'r> {
         }
         let all = &self.event.record.record.headers;
         budget.take(all.len() as u64)?;
-        let headers: Vec<Header> = all.iter().filter(|header| self.wanted.header(header)).cloned().collect();
+        let headers: Vec<Header> =
+            all.iter().filter(|header| self.wanted.carried_by(header)).cloned().collect();
         for header in &headers {
             budget.take_bytes(header.value.as_ref().map_or(0, bytes::Bytes::len))?;
         }
@@ -119,7 +123,10 @@ impl<'r> Input<'r> {
         budget.take(4 * headers.len() as u64)?;
         let mut by_name: BTreeMap<&str, Vec<Value<'_>>> = BTreeMap::new();
         for Header { name, value } in headers {
-            let value = value.as_ref().map_or(Value::Null, |value| text_or_bytes(value));
+            let value = match value {
+                Some(value) => text_or_bytes(value, budget)?,
+                None => Value::Null,
+            };
             by_name.entry(name).or_default().push(value);
         }
         let entry = |(name, mut values): (_, Vec<_>)| {
@@ -139,19 +146,22 @@ impl<'r> Input<'r> {
             by_name.entry(name).or_insert(value);
         }
         let text = |text| Value::String(Text::Borrowed(text));
-        Ok(Value::Map(Map::Made(by_name.into_iter().map(|(name, value)| (text(name), text(value))).collect())))
+        Ok(Value::Map(Map::Made(
+            by_name.into_iter().map(|(name, value)| (text(name), text(value))).collect(),
+        )))
     }
 }
 
-fn text_or_bytes(bytes: &[u8]) -> Value<'_> {
-    match std::str::from_utf8(bytes) {
+fn text_or_bytes<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Value<'a>, Fault> {
+    budget.take_bytes(bytes.len())?;
+    Ok(match std::str::from_utf8(bytes) {
         Ok(text) => Value::String(Text::Borrowed(text)),
         Err(_) => Value::Bytes(Octets::Borrowed(bytes)),
-    }
+    })
 }
 
 fn moment(timestamp: Timestamp) -> Result<Value<'static>, Fault> {
-    jiff::Timestamp::from_millisecond(timestamp.0)
-        .map(Value::Timestamp)
-        .map_err(|_| Fault::Error(format!("{} milliseconds are beyond what a timestamp can say", timestamp.0)))
+    jiff::Timestamp::from_millisecond(timestamp.0).map(Value::Timestamp).map_err(|_| {
+        Fault::Error(format!("{} milliseconds are beyond what a timestamp can say", timestamp.0))
+    })
 }

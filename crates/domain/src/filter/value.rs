@@ -82,10 +82,8 @@ impl<'a> Map<'a> {
                 Ok(map.get(name).map(Value::of_json))
             }
             Self::Made(map) => {
-                budget.take(map.len() as u64)?;
-                let is_it = |(key, _): &&(Value<'a>, Value<'a>)| {
-                    matches!(key, Value::String(text) if text.as_str() == name)
-                };
+                budget.take(map.len() as u64 * (1 + name.len() as u64 / 16))?;
+                let is_it = |(key, _): &&(Value<'a>, Value<'a>)| matches!(key, Value::String(text) if text.as_str() == name);
                 Ok(map.iter().find(is_it).map(|(_, value)| value.clone()))
             }
         }
