@@ -202,7 +202,7 @@ impl<'a> Evaluation<'a> {
 
     /// `&&` and `||`: the side that is `decisive` decides, though the other be an error.
     fn decide(&mut self, left: &'a Node, right: &'a Node, decisive: bool) -> Outcome<'a> {
-        let operator = if decisive { "||" } else { "&&" };
+        let operator = if decisive { "`||`" } else { "`&&`" };
         let left = self.value(left).and_then(|value| bool_for(operator, &value));
         match left {
             Ok(bool) if bool == decisive => return Ok(Value::Bool(decisive)),

@@ -48,8 +48,8 @@ pub(super) struct Input<'r> {
 }
 
 impl<'r> Input<'r> {
-    pub(super) fn new(event: FilterInput<'r>, wanted: &Wanted, data_bytes_max: usize) -> Self {
-        Self { event, wanted: *wanted, data_bytes_max, attributes: OnceCell::new(), data: OnceCell::new() }
+    pub(super) fn new(event: FilterInput<'r>, wanted: Wanted, data_bytes_max: usize) -> Self {
+        Self { event, wanted, data_bytes_max, attributes: OnceCell::new(), data: OnceCell::new() }
     }
 
     /// What a name stands for.

@@ -290,7 +290,7 @@ fn arguments(tree: &IdedExpr) -> Option<(&str, &[IdedExpr])> {
 
 /// Sizes of compiled patterns, with what a byte of text then costs: the slowest way to match goes through
 /// all of the pattern for each byte.
-const PATTERN_SIZES: [(usize, u64); 3] = [(16 << 10, 1), (64 << 10, 4), (256 << 10, 16)];
+const PATTERN_SIZES: [(usize, u64); 4] = [(16 << 10, 1), (64 << 10, 4), (256 << 10, 16), (1 << 20, 64)];
 
 /// The most bytes of the table that a pattern's use fills, a thread.
 const DFA_BYTES_MAX: usize = 256 << 10;

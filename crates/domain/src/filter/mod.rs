@@ -71,7 +71,7 @@ pub struct FilterLimits {
     /// How deep parentheses, brackets, braces and conditionals may be nested; 48 at most.
     pub nesting_max: usize,
     /// What one evaluation may cost: one a step, and one for each 16 bytes that are read or made; `matches`
-    /// costs 1 to 16 for each byte that it looks through, by the size of its pattern.
+    /// costs 1 to 64 for each byte that it looks through, by the size of its pattern.
     pub cost_max: u64,
     /// The most bytes of a value that is read as JSON. A longer one is an error in evaluation.
     pub data_bytes_max: usize,
@@ -235,7 +235,7 @@ impl Expression {
         input: &FilterInput<'_>,
         read: impl FnOnce(Value<'_>) -> Result<T, String>,
     ) -> Result<T, String> {
-        let input = Input::new(*input, &self.wanted, self.limits.data_bytes_max);
+        let input = Input::new(*input, self.wanted, self.limits.data_bytes_max);
         let value = Evaluation::new(&input, self.limits.cost_max).run(&self.root)?;
         read(value)
     }

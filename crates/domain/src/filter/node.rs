@@ -139,15 +139,15 @@ impl Node {
     pub(super) fn never_bool(&self) -> Option<&'static str> {
         match self {
             Self::Null => Some("null"),
+            Self::Name(Name::Data) => None,
             Self::Int(_) | Self::UInt(_) | Self::Double(_) | Self::Negate(_) => Some("a number"),
-            Self::String(_) => Some("a string"),
+            Self::Name(name @ (Name::Partition | Name::Offset | Name::Time | Name::Timestamp)) => {
+                Some(if matches!(name, Name::Time | Name::Timestamp) { "a timestamp" } else { "a number" })
+            }
             Self::Bytes(_) => Some("bytes"),
             Self::List(_) => Some("a list"),
             Self::Map(_) | Self::Name(Name::Headers | Name::Extensions) => Some("a map"),
-            Self::Name(Name::Time | Name::Timestamp) => Some("a timestamp"),
-            Self::Name(Name::Partition | Name::Offset) => Some("a number"),
-            Self::Name(Name::Data) => None,
-            Self::Name(_) => Some("a string"),
+            Self::String(_) | Self::Name(_) => Some("a string"),
             Self::Calculate(..) => Some("what is calculated"),
             Self::Walk(_, walk) if matches!(**walk, Walk::Map(..)) => Some("a list"),
             _ => None,

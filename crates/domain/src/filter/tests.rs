@@ -45,7 +45,7 @@ fn matches(text: &str, record: &StoredRecord) -> Result<bool, String> {
 
 fn refused(text: &str) -> FilterError {
     match Filter::compile(text, &FilterLimits::default()) {
-        Ok(_) => panic!("{text} was taken"),
+        Ok(_) => panic!("{} was taken", text.chars().take(60).collect::<String>()),
         Err(error) => error,
     }
 }
@@ -172,7 +172,7 @@ fn an_error_in_evaluation_is_said_in_a_sentence_and_is_no_match() {
         ("uint(-1) == 1u", "out of range"),
         ("timestamp(data.name) == time", "RFC 3339"),
         ("duration(data.name) == duration('1s')", "numbers with units"),
-        ("time + duration('9000000h') > time", "beyond the range"),
+        ("time + duration('90000000h') > time", "beyond the range"),
         ("data.total.matches('1')", "matches() takes a string, not an int"),
         ("string(data) == ''", "string() does not take a map"),
         ("key.getHours() == 1", "getHours() does not take a string"),
@@ -313,8 +313,6 @@ fn what_is_nested_too_deep_or_too_long_is_refused_before_it_can_harm() {
     }
     for text in [
         format!("1{} > 0", " + 1".repeat(1000)),
-        format!("{}true", "!".repeat(4000)),
-        format!("1 == {}1", "-".repeat(4000)),
         format!("data{} == 1", ".a".repeat(2000)),
         format!("has(data{})", ".a".repeat(2000)),
         format!("data{} == 1", "[0]".repeat(1300)),
@@ -343,8 +341,12 @@ fn what_is_nested_too_deep_or_too_long_is_refused_before_it_can_harm() {
     ] {
         assert!(Filter::compile(&text, &limits).is_err());
     }
+    // Pairs of signs cancel each other out.
+    for text in [format!("{}true", "!".repeat(4000)), format!("1 == {}1", "-".repeat(4000))] {
+        assert_eq!(matches(&text, &event()), Ok(true));
+    }
     // What people write is far from the bounds.
-    let any_of = (0..200).map(|i| format!("subject == 's-{i}'")).collect::<Vec<_>>().join(" || ");
+    let any_of = (0..150).map(|i| format!("subject == 's-{i}'")).collect::<Vec<_>>().join(" || ");
     assert!(!filter(&any_of).needs_data());
 }
 
@@ -370,7 +372,7 @@ fn what_costs_too_much_is_stopped_whatever_it_is_made_of() {
     }
     assert!(matches(&doubling, &event).unwrap_err().contains("costs more"));
     event.record.key = Some("a".repeat(60_000).into());
-    assert!(matches(r"key.matches('(a|aa)+\\w{60}$')", &event).unwrap_err().contains("costs more"));
+    assert!(matches(r"key.matches('(a|aa)+\\w{8}$')", &event).unwrap_err().contains("costs more"));
     assert_eq!(matches("key.matches('^a+$')", &event), Ok(true));
     assert!(
         matches("data.all(x, key.contains('b' + string(x)))", &event).unwrap_err().contains("costs more")
