@@ -35,8 +35,8 @@ test-matrix: ## the tests again on a Kafka of three nodes, and every set of feat
 	cargo check --locked -p event-streaming-tests --all-targets --all-features
 	@scripts/test.sh --kafka3 -p event-streaming-adapters-kafka -p event-streaming-tests
 
-soak: ## the property and crash tests at length (SOAK_CASES cases a property, 20000 unless given)
-	PROPTEST_CASES=$(or $(SOAK_CASES),20000) cargo test --release --locked --no-fail-fast \
+soak: ## the property and crash tests and the simulator at length (SOAK_CASES cases, 20000; SEEDS runs, 5000 unless given)
+	SEEDS=$(or $(SEEDS),5000) PROPTEST_CASES=$(or $(SOAK_CASES),20000) cargo test --release --locked --no-fail-fast \
 		-p event-streaming-domain -p event-streaming-adapters-embedded
 
 lint: ## formatting, clippy with warnings as errors, the shell scripts, and cargo deny where installed

@@ -4,6 +4,7 @@
 //! directory; [`memory`] is the reference model, slow and obvious, that other crates test against.
 //! [`group`] shares a group's partitions among the members of this process, over either of them.
 
+mod claims;
 pub mod disk;
 pub mod group;
 pub mod memory;

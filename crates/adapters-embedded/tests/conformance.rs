@@ -20,6 +20,7 @@ async fn memory() -> Backend {
         .with_membership(memory.membership())
         .with_offsets(memory.offsets())
         .with_jobs(memory.jobs())
+        .with_idempotency(memory.idempotency())
 }
 
 testkit::event_log_conformance!(memory_event_log, memory);
@@ -27,6 +28,7 @@ testkit::topic_admin_conformance!(memory_topic_admin, memory);
 testkit::group_membership_conformance!(memory_group_membership, memory);
 testkit::offset_store_conformance!(memory_offset_store, memory);
 testkit::job_store_conformance!(memory_job_store, memory);
+testkit::idempotency_store_conformance!(memory_idempotency_store, memory);
 
 async fn disk() -> Backend {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -38,12 +40,13 @@ fn open_disk(data_dir: PathBuf) -> Backend {
     let clock = Arc::new(SystemLikeClock::new());
     let log = Arc::new(DiskLog::open(DiskConfig::new(&data_dir), clock.clone()).expect("the log opens"));
     let tables = Tables::open(&data_dir).expect("the tables open");
-    let groups = Groups::new(log.clone(), clock, GroupConfig::default());
+    let groups = Groups::new(log.clone(), clock.clone(), GroupConfig::default());
     Backend::new()
         .with_log(log)
         .with_admin(groups.admin())
         .with_offsets(Arc::new(tables.offsets(groups.clone())))
         .with_membership(Arc::new(groups))
+        .with_idempotency(Arc::new(tables.claims(clock).expect("the claims open")))
         .with_jobs(Arc::new(tables))
         .with_reopen(move || Box::pin(async move { open_disk(data_dir) }))
 }
@@ -53,3 +56,4 @@ testkit::topic_admin_conformance!(disk_topic_admin, disk);
 testkit::group_membership_conformance!(disk_group_membership, disk);
 testkit::offset_store_conformance!(disk_offset_store, disk);
 testkit::job_store_conformance!(disk_job_store, disk);
+testkit::idempotency_store_conformance!(disk_idempotency_store, disk);

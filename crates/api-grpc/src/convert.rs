@@ -4,7 +4,7 @@ use crate::{call::CORRELATION_ID, proto};
 use bytestring::ByteString;
 use domain::{
     Error, Event, Result,
-    publish::{Item, PublishContext, Receipt, Rejected},
+    publish::{ANONYMOUS, Item, PublishContext, Receipt, Rejected},
 };
 use ports::{Header, PartitionId, StoredRecord, Timestamp, TopicName};
 use std::time::Duration;
@@ -20,9 +20,6 @@ pub(crate) fn item(event: proto::Event) -> Item {
 }
 
 fn incoming(event: proto::Event) -> Result<Event> {
-    if event.idempotencykey.is_some() {
-        return Err(Error::not_built("idempotencykey"));
-    }
     let text = |text: Option<String>| text.map(ByteString::from);
     let header = |header: proto::Header| Header { name: header.name.into(), value: header.value };
     Ok(Event {
@@ -44,6 +41,7 @@ fn incoming(event: proto::Event) -> Result<Event> {
         traceparent: text(event.traceparent),
         tracestate: text(event.tracestate),
         extensions: sorted(event.extensions),
+        idempotency_key: text(event.idempotencykey),
     })
 }
 
@@ -122,6 +120,7 @@ pub(crate) fn context(metadata: &MetadataMap) -> PublishContext {
     let state_is_good = |state: &ByteString| (1..=512).contains(&state.len()) && !state.contains('\t');
     let tracestate = text("tracestate").filter(|state| traceparent.is_some() && state_is_good(state));
     PublishContext {
+        principal: ByteString::from_static(ANONYMOUS),
         source: ByteString::from_static(SOURCE),
         correlation_id: text(CORRELATION_ID),
         traceparent,

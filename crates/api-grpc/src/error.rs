@@ -57,12 +57,13 @@ fn code(code: ErrorCode) -> Code {
         ErrorCode::InvalidRequest
         | ErrorCode::RequestTooLarge
         | ErrorCode::EventTooLarge
+        | ErrorCode::IdempotencyKeyReused
         | ErrorCode::UnsupportedMediaType => Code::InvalidArgument,
         ErrorCode::Unauthenticated => Code::Unauthenticated,
         ErrorCode::Forbidden => Code::PermissionDenied,
         ErrorCode::TopicNotFound | ErrorCode::SubscriptionNotFound | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,
-        ErrorCode::PredecessorFailed | ErrorCode::Conflict => Code::Aborted,
+        ErrorCode::PredecessorFailed | ErrorCode::IdempotencyInFlight | ErrorCode::Conflict => Code::Aborted,
         ErrorCode::Internal => Code::Internal,
         ErrorCode::MethodNotAllowed | ErrorCode::NotSupported => Code::Unimplemented,
         ErrorCode::Unavailable => Code::Unavailable,

@@ -8,7 +8,7 @@
 //! 1. What a client sends ends in a status of its own making at worst: no input leads to `INTERNAL`.
 //! 2. A stream's events are appended in the order in which they came, and answered in that order.
 //! 3. Everything that waits is bounded: connections, streams of a connection, messages of a stream and
-//!    their bytes.
+//!    their bytes, deliveries of a stream.
 
 mod call;
 mod connection;
@@ -17,6 +17,7 @@ mod error;
 mod publish_stream;
 mod publisher;
 mod server;
+mod subscribe;
 mod subscriber;
 mod subscriptions;
 mod topics;
@@ -41,8 +42,10 @@ pub mod proto {
 pub use server::{GrpcConfig, serve};
 
 use domain::{Limits, publish::Publisher, subscriptions::Subscriptions, topics::Topics};
+use ports::Clock;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// The use cases behind the front.
 #[derive(Clone, Debug)]
@@ -55,6 +58,11 @@ pub struct Services {
     pub subscriptions: Arc<Subscriptions>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
+    /// The time, for the deadlines of what is out at streams.
+    pub clock: Arc<dyn Clock>,
+    /// Cancelled when the service is about to stop, while subscriptions still take decisions: streams are
+    /// told, and come to their end. Where it never is, they are told when the front stops.
+    pub draining: CancellationToken,
     /// Whether the service takes work; kept up to date by whoever watches its backends.
     pub serving: watch::Receiver<bool>,
 }

@@ -89,8 +89,12 @@ pub async fn serve(
         .layer(call::CallLayer)
         .add_service(PublisherServer::new(publisher).max_decoding_message_size(bytes_max))
         .add_service(
-            SubscriberServer::new(Subscriber { services: services.clone(), stop: shutdown.clone() })
-                .max_decoding_message_size(bytes_max),
+            SubscriberServer::new(Subscriber {
+                services: services.clone(),
+                stop: shutdown.clone(),
+                drain_timeout: config.drain_timeout,
+            })
+            .max_decoding_message_size(bytes_max),
         )
         .add_service(
             SubscriptionsServer::new(Subscriptions(services.clone())).max_decoding_message_size(bytes_max),

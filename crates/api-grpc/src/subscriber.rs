@@ -1,23 +1,30 @@
-//! `Subscriber`: pull and acknowledge.
+//! `Subscriber`: pull and acknowledge, and both on one stream.
 
 use crate::{
     Services, convert,
     error::status,
     proto::{
         AcknowledgeRequest, AcknowledgeResponse, AcknowledgeResult, Delivery, PullRequest, PullResponse,
-        SubscribeRequest, SubscribeResponse, subscriber_server,
+        Reject, Retry, SubscribeRequest, subscriber_server,
     },
+    subscribe,
 };
-use domain::{Error, ErrorCode, subscriptions::AckRequest};
-use futures::stream::Empty;
+use domain::{
+    Error,
+    subscriptions::{AckRequest, PulledDelivery, RejectItem, RetryItem},
+};
+use futures::stream::BoxStream;
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     pub(crate) services: Services,
-    /// Ends the pulls that wait.
+    /// Ends the pulls that wait, and the streams.
     pub(crate) stop: CancellationToken,
+    /// How long streams may go on after that.
+    pub(crate) drain_timeout: Duration,
 }
 
 #[tonic::async_trait]
@@ -31,14 +38,7 @@ impl subscriber_server::Subscriber for Subscriber {
             // Dropping the pull gives back what it would have been given.
             () = self.stop.cancelled() => return Ok(Response::new(PullResponse::default())),
         };
-        let deliveries = pulled.deliveries.into_iter().map(|delivery| Delivery {
-            ack_id: delivery.ack_id,
-            attempt: delivery.attempt,
-            deadline: Some(convert::time(delivery.deadline)),
-            run: delivery.run.to_string(),
-            event: Some(convert::outgoing(&delivery.topic, delivery.partition, delivery.record)),
-        });
-        Ok(Response::new(PullResponse { deliveries: deliveries.collect() }))
+        Ok(Response::new(PullResponse { deliveries: pulled.deliveries.into_iter().map(delivery).collect() }))
     }
 
     async fn acknowledge(
@@ -46,11 +46,15 @@ impl subscriber_server::Subscriber for Subscriber {
         request: Request<AcknowledgeRequest>,
     ) -> Result<Response<AcknowledgeResponse>, Status> {
         let AcknowledgeRequest { subscription, ack, retry, reject, extend, release } = request.into_inner();
-        for (field, named) in [("retry", !retry.is_empty()), ("reject", !reject.is_empty())] {
-            if named {
-                return Err(status(&Error::not_built(field)));
-            }
+        let mut again = Vec::with_capacity(retry.len());
+        for (index, Retry { ack_id, after, reason }) in retry.into_iter().enumerate() {
+            let field = format!("retry[{index}].after");
+            let after = after.map(|after| convert::duration(&field, after)).transpose();
+            let after = after.map_err(|e| status(&e))?;
+            again.push(RetryItem { ack_id, after, reason: said(reason) });
         }
+        let reject =
+            reject.into_iter().map(|Reject { ack_id, reason }| RejectItem { ack_id, reason: said(reason) });
         let mut extensions = Vec::with_capacity(extend.len());
         for (index, extend) in extend.into_iter().enumerate() {
             let field = format!("extend[{index}].by");
@@ -58,7 +62,7 @@ impl subscriber_server::Subscriber for Subscriber {
             let by = by.and_then(|by| convert::duration(&field, by)).map_err(|e| status(&e))?;
             extensions.push((extend.ack_id, by));
         }
-        let request = AckRequest { ack, extend: extensions, release, ..AckRequest::default() };
+        let request = AckRequest { ack, retry: again, reject: reject.collect(), extend: extensions, release };
         let answered =
             self.services.subscriptions.acknowledge(&subscription, request).await.map_err(|e| status(&e))?;
         let result = |(ack_id, status): (String, domain::delivery::Status)| AcknowledgeResult {
@@ -68,14 +72,37 @@ impl subscriber_server::Subscriber for Subscriber {
         Ok(Response::new(AcknowledgeResponse { results: answered.into_iter().map(result).collect() }))
     }
 
-    type SubscribeStream = Empty<Result<SubscribeResponse, Status>>;
+    type SubscribeStream = BoxStream<'static, subscribe::Answer>;
 
     async fn subscribe(
         &self,
-        _request: Request<Streaming<SubscribeRequest>>,
+        request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let detail = "Subscribe is not built yet: it comes with subscriptions whose delivery mode is \
-                      `stream`; until then use Pull with `wait`";
-        Err(status(&Error::new(ErrorCode::NotSupported, detail)))
+        let Services { subscriptions, clock, limits, draining, .. } = self.services.clone();
+        let context = subscribe::Context {
+            subscriptions,
+            clock,
+            decisions_max: limits.batch_events_max,
+            draining,
+            stop: self.stop.clone(),
+            drain_within: self.drain_timeout,
+        };
+        Ok(Response::new(subscribe::start(context, request.into_inner())))
+    }
+}
+
+/// A text that was given; proto3 does not tell an empty one from none.
+fn said(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// A delivery on its way out.
+pub(crate) fn delivery(pulled: PulledDelivery) -> Delivery {
+    Delivery {
+        ack_id: pulled.ack_id,
+        attempt: pulled.attempt,
+        deadline: Some(convert::time(pulled.deadline)),
+        run: pulled.run.to_string(),
+        event: Some(convert::outgoing(&pulled.topic, pulled.partition, Arc::unwrap_or_clone(pulled.record))),
     }
 }

@@ -1,17 +1,21 @@
-//! `Subscriptions`: create, get, list, delete.
+//! `Subscriptions`: create, get, list, delete, pause, resume, and pass over an event.
 
 use crate::{
     Services, convert,
     error::status,
     proto::{
-        Cause, CreateSubscriptionRequest, DeleteSubscriptionRequest, GetSubscriptionRequest,
-        ListSubscriptionsRequest, ListSubscriptionsResponse, Start, Subscription, start,
-        subscriptions_server,
+        Cause, CreateSubscriptionRequest, DeadLetterPolicy, DedupPolicy, DeleteSubscriptionRequest,
+        GetSubscriptionRequest, ListSubscriptionsRequest, ListSubscriptionsResponse,
+        PauseSubscriptionRequest, ResumeSubscriptionRequest, RetryPolicy, SkipEventRequest, Start,
+        StormGuard, Subscription, start, subscriptions_server,
     },
 };
 use domain::{
     Error,
-    subscriptions::{NewSubscription, StartSpec, SubscriptionView},
+    subscriptions::{
+        NewSubscription, Skip, StartSpec, SubscriptionView,
+        policy::{NewDeadLetter, NewDedup, NewRetry, NewStormGuard},
+    },
 };
 use std::collections::BTreeMap;
 use tonic::{Request, Response, Status};
@@ -54,12 +58,51 @@ impl subscriptions_server::Subscriptions for Subscriptions {
         self.0.subscriptions.delete(&request.into_inner().name).await.map_err(|e| status(&e))?;
         Ok(Response::new(()))
     }
+
+    async fn pause_subscription(
+        &self,
+        request: Request<PauseSubscriptionRequest>,
+    ) -> Result<Response<Subscription>, Status> {
+        let view = self.0.subscriptions.pause(&request.into_inner().name).await.map_err(|e| status(&e))?;
+        Ok(Response::new(shown(view)))
+    }
+
+    async fn resume_subscription(
+        &self,
+        request: Request<ResumeSubscriptionRequest>,
+    ) -> Result<Response<Subscription>, Status> {
+        let view = self.0.subscriptions.resume(&request.into_inner().name).await.map_err(|e| status(&e))?;
+        Ok(Response::new(shown(view)))
+    }
+
+    async fn skip_event(&self, request: Request<SkipEventRequest>) -> Result<Response<()>, Status> {
+        let SkipEventRequest { name, topic, partition, offset, reason } = request.into_inner();
+        let skip = Skip { topic, partition: i64::from(partition), offset, reason };
+        self.0.subscriptions.skip(&name, skip).await.map_err(|e| status(&e))?;
+        Ok(Response::new(()))
+    }
 }
 
 fn new(request: CreateSubscriptionRequest) -> domain::Result<NewSubscription> {
     let ack_timeout =
         request.ack_timeout.map(|timeout| convert::duration("ack_timeout", timeout)).transpose()?;
+    let dead_letter = request.dead_letter.unwrap_or_default();
+    let dedup = request.dedup.unwrap_or_default();
+    let storm_guard = match dead_letter.storm_guard {
+        _ if dead_letter.storm_guard_off => Some(None),
+        None => None,
+        Some(guard) => Some(Some(NewStormGuard { ratio: guard.ratio, window: guard.window })),
+    };
     Ok(NewSubscription {
+        retry: retry(request.retry.unwrap_or_default())?,
+        dead_letter: NewDeadLetter { enabled: dead_letter.enabled, topic: dead_letter.topic, storm_guard },
+        dedup: NewDedup {
+            enabled: dedup.enabled,
+            ttl: text("dedup.ttl", dedup.ttl)?,
+            on_store_failure: dedup.on_store_failure,
+        },
+        delivery_mode: request.mode,
+        adopt_group: request.adopt_group,
         name: request.name,
         topics: request.topics,
         ordering: request.ordering,
@@ -68,6 +111,23 @@ fn new(request: CreateSubscriptionRequest) -> domain::Result<NewSubscription> {
         start: request.start.map(start_spec).transpose()?,
         ..NewSubscription::default()
     })
+}
+
+fn retry(retry: RetryPolicy) -> domain::Result<NewRetry> {
+    Ok(NewRetry {
+        strategy: retry.strategy,
+        max_retries: retry.max_retries,
+        initial_delay: text("retry.initial_delay", retry.initial_delay)?,
+        max_delay: text("retry.max_delay", retry.max_delay)?,
+        multiplier: retry.multiplier,
+        jitter: retry.jitter,
+    })
+}
+
+/// A duration as the domain reads it.
+fn text(field: &str, duration: Option<prost_types::Duration>) -> domain::Result<Option<String>> {
+    let duration = duration.map(|duration| convert::duration(field, duration)).transpose()?;
+    Ok(duration.map(|duration| format!("{}ms", duration.as_millis())))
 }
 
 fn start_spec(start: Start) -> domain::Result<StartSpec> {
@@ -95,6 +155,7 @@ fn start_spec(start: Start) -> domain::Result<StartSpec> {
 
 fn shown(view: SubscriptionView) -> Subscription {
     let definition = &view.definition;
+    let (retry, dedup, dead_letter) = (&definition.retry, &definition.dedup, definition.dead_letter_policy());
     let cause = |cause: domain::subscriptions::Cause| Cause {
         code: cause.code.to_owned(),
         since: Some(convert::time(cause.since)),
@@ -112,5 +173,27 @@ fn shown(view: SubscriptionView) -> Subscription {
         in_flight: view.in_flight,
         held: view.held,
         members: view.members,
+        retry: Some(RetryPolicy {
+            max_retries: Some(retry.max_retries.map_or(-1, i64::from)),
+            initial_delay: Some(convert::to_duration(retry.initial_delay)),
+            max_delay: Some(convert::to_duration(retry.max_delay)),
+            multiplier: Some(retry.multiplier),
+            jitter: Some(retry.jitter.as_str().to_owned()),
+            strategy: Some(retry.strategy.as_str().to_owned()),
+        }),
+        dead_letter: Some(DeadLetterPolicy {
+            enabled: Some(dead_letter.enabled),
+            topic: Some(dead_letter.topic.to_string()),
+            storm_guard: dead_letter
+                .storm_guard
+                .map(|guard| StormGuard { ratio: Some(guard.ratio), window: Some(i64::from(guard.window)) }),
+            storm_guard_off: dead_letter.storm_guard.is_none(),
+        }),
+        dedup: Some(DedupPolicy {
+            enabled: Some(dedup.enabled),
+            ttl: Some(convert::to_duration(dedup.ttl)),
+            on_store_failure: Some(dedup.on_store_failure.as_str().to_owned()),
+        }),
+        mode: definition.mode.as_str().to_owned(),
     }
 }

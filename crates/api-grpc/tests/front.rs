@@ -147,9 +147,12 @@ async fn bad_requests_are_refused_with_the_code_and_the_field() {
     assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "topic"));
     let error = front.publisher().publish(publish(TOPIC, None)).await.unwrap_err();
     assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "event"));
-    let keyed = Event { idempotencykey: Some("a".into()), ..event(1) };
-    let error = front.publisher().publish(publish(TOPIC, Some(keyed))).await.unwrap_err();
-    assert_eq!(refused(error), is(Code::Unimplemented, "not_supported", "idempotencykey"));
+    let keyed = |key: &str, n| Event { idempotencykey: Some(key.into()), ..event(n) };
+    let error = front.publisher().publish(publish(TOPIC, Some(keyed("", 1)))).await.unwrap_err();
+    assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "idempotencykey"));
+    front.publisher().publish(publish(TOPIC, Some(keyed("a", 1)))).await.unwrap();
+    let error = front.publisher().publish(publish(TOPIC, Some(keyed("a", 2)))).await.unwrap_err();
+    assert_eq!(refused(error), is(Code::InvalidArgument, "idempotency_key_reused", "idempotencykey"));
     let absurd = Event { time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: -1 }), ..event(1) };
     let error = front.publisher().publish(publish(TOPIC, Some(absurd))).await.unwrap_err();
     assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "time"));
@@ -180,10 +183,10 @@ async fn bad_requests_are_refused_with_the_code_and_the_field() {
     let ack = AcknowledgeRequest { subscription: "mail".into(), extend, ..AcknowledgeRequest::default() };
     let error = front.subscriber().acknowledge(ack).await.unwrap_err();
     assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "extend[0].by"));
-    let retry = vec![proto::Retry::default()];
-    let ack = AcknowledgeRequest { subscription: "mail".into(), retry, ..AcknowledgeRequest::default() };
+    let reject = vec![proto::Reject { ack_id: "a".into(), reason: "x".repeat(5000) }];
+    let ack = AcknowledgeRequest { subscription: "mail".into(), reject, ..AcknowledgeRequest::default() };
     let error = front.subscriber().acknowledge(ack).await.unwrap_err();
-    assert_eq!(refused(error), is(Code::Unimplemented, "not_supported", "retry"));
+    assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "reject[0].reason"));
 
     let twice = CreateTopicRequest { name: TOPIC.into(), ..CreateTopicRequest::default() };
     let error = front.topics().create_topic(twice).await.unwrap_err();
@@ -259,15 +262,6 @@ async fn a_correlation_id_is_given_back_and_travels_with_the_event() {
     let got = pull_all(&front, "mail", 2).await;
     let ids: BTreeSet<_> = got.into_iter().map(|d| d.event.unwrap().correlationid.unwrap()).collect();
     assert_eq!(ids, ["trace-me-7".to_owned(), made].into());
-}
-
-#[tokio::test]
-async fn subscribe_says_when_it_comes() {
-    let front = Front::start().await;
-    let error = front.subscriber().subscribe(tokio_stream::empty()).await.unwrap_err();
-    assert_eq!(error.code(), Code::Unimplemented);
-    assert!(error.message().contains("`stream`"), "{error:?}");
-    assert_eq!(error.get_details_error_info().unwrap().reason, "not_supported");
 }
 
 #[tokio::test]

@@ -18,7 +18,11 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::AlreadyExists | ErrorCode::PredecessorFailed | ErrorCode::Conflict => StatusCode::CONFLICT,
+        ErrorCode::AlreadyExists
+        | ErrorCode::PredecessorFailed
+        | ErrorCode::IdempotencyInFlight
+        | ErrorCode::Conflict => StatusCode::CONFLICT,
+        ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RequestTooLarge | ErrorCode::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -67,13 +71,15 @@ impl Naming {
 pub(crate) struct Problem {
     error: Error,
     naming: Naming,
+    /// The item of a batch that is at fault.
+    index: Option<usize>,
     allow: Option<&'static str>,
     close: bool,
 }
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        Self { error, naming: Naming::Service, allow: None, close: false }
+        Self { error, naming: Naming::Service, index: None, allow: None, close: false }
     }
 }
 
@@ -81,6 +87,11 @@ impl Problem {
     /// A problem of an event that came in a format with names of its own.
     pub(crate) fn named(error: Error, naming: Naming) -> Self {
         Self { naming, ..Self::from(error) }
+    }
+
+    /// The same problem, as one of an item of a batch that is refused as a whole.
+    pub(crate) fn of_item(self, index: usize) -> Self {
+        Self { index: Some(index), ..self }
     }
 
     /// The place is there, and takes these methods alone.
@@ -107,7 +118,7 @@ impl Problem {
     /// The answer.
     pub(crate) fn reply(&self, correlation_id: &str) -> Reply {
         let mut out = Vec::with_capacity(256);
-        push_problem(&mut out, &self.error, self.naming, None, correlation_id);
+        push_problem(&mut out, &self.error, self.naming, self.index, correlation_id);
         let status = status(self.error.code());
         let mut reply = reply(status, HeaderValue::from_static("application/problem+json"), out);
         let headers = reply.headers_mut();
@@ -194,6 +205,8 @@ mod tests {
             (405, "method_not_allowed"),
             (409, "already_exists"),
             (409, "predecessor_failed"),
+            (409, "idempotency_in_flight"),
+            (422, "idempotency_key_reused"),
             (409, "conflict"),
             (413, "request_too_large"),
             (413, "event_too_large"),

@@ -62,6 +62,9 @@ enum Place<'a> {
     Subscription(Cow<'a, str>),
     Pull(Cow<'a, str>),
     Ack(Cow<'a, str>),
+    Pause(Cow<'a, str>),
+    Resume(Cow<'a, str>),
+    Skip(Cow<'a, str>),
     Health,
     Liveness,
     Readiness,
@@ -97,10 +100,10 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", segment] => Self::Subscription(name(segment)?),
             ["v1", "subscriptions", segment, "pull"] => Self::Pull(name(segment)?),
             ["v1", "subscriptions", segment, "ack"] => Self::Ack(name(segment)?),
-            ["v1", "subscriptions", _, "pause" | "resume"] => Self::NotBuilt("pausing a subscription"),
-            ["v1", "subscriptions", _, "seek" | "skip" | "snapshots"] => {
-                Self::NotBuilt("moving a subscription")
-            }
+            ["v1", "subscriptions", segment, "pause"] => Self::Pause(name(segment)?),
+            ["v1", "subscriptions", segment, "resume"] => Self::Resume(name(segment)?),
+            ["v1", "subscriptions", segment, "skip"] => Self::Skip(name(segment)?),
+            ["v1", "subscriptions", _, "seek" | "snapshots"] => Self::NotBuilt("moving a subscription"),
             ["v1", "subscriptions", _, "dead-letters", ..] => Self::NotBuilt("dead letters"),
             ["v1", "replays", ..] | ["replay"] => Self::NotBuilt("replay"),
             ["v1", "groups", ..] => Self::NotBuilt("consumer groups"),
@@ -117,7 +120,13 @@ impl<'a> Place<'a> {
     /// The methods that the place takes.
     fn allow(&self) -> &'static str {
         match self {
-            Self::Publish | Self::Purge(_) | Self::Pull(_) | Self::Ack(_) => "POST",
+            Self::Publish
+            | Self::Purge(_)
+            | Self::Pull(_)
+            | Self::Ack(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Skip(_) => "POST",
             Self::Topics | Self::Events(_) | Self::Subscriptions => "GET, POST",
             Self::Topic(_) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
@@ -204,6 +213,9 @@ impl Router {
             (&Method::PUT, Place::Subscription(_)) => Err(not_built("replacing a subscription")),
             (&Method::POST, Place::Pull(name)) => Box::pin(subscriptions::pull(call, name, body)).await,
             (&Method::POST, Place::Ack(name)) => Box::pin(subscriptions::ack(call, name, body)).await,
+            (&Method::POST, Place::Pause(name)) => Box::pin(subscriptions::pause(call, name)).await,
+            (&Method::POST, Place::Resume(name)) => Box::pin(subscriptions::resume(call, name)).await,
+            (&Method::POST, Place::Skip(name)) => Box::pin(subscriptions::skip(call, name, body)).await,
             (&Method::GET, Place::Health) => Ok(health::health(call)),
             (&Method::GET, Place::Liveness) => Ok(health::liveness()),
             (&Method::GET, Place::Readiness) => Ok(health::readiness(call)),

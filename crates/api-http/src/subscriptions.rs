@@ -15,7 +15,9 @@ use domain::{
     delivery::Status,
     event::time_text,
     subscriptions::{
-        AckRequest, NewSubscription, Payload, Pulled, StartSpec, SubscriptionView, parse_duration,
+        AckRequest, NewSubscription, Payload, Pulled, RejectItem, RetryItem, Skip, StartSpec,
+        SubscriptionView, parse_duration,
+        policy::{NewDeadLetter, NewDedup, NewRetry, NewStormGuard},
         show_duration,
     },
 };
@@ -23,7 +25,7 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::body::Body;
 use ports::Timestamp;
 use serde_json::{Value, json};
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 /// All fields of a definition.
 const FIELDS: [&str; 13] = [
@@ -64,8 +66,24 @@ fn read_new(body: &str) -> Result<NewSubscription> {
         ack_timeout: object.string("ackTimeout")?,
         payload: object.string("payload")?,
         start: object.raw("start").map(read_start).transpose()?,
+        adopt_group: object.boolean("adoptGroup")?.unwrap_or_default(),
         ..NewSubscription::default()
     };
+    if let Some(raw) = object.raw("retry") {
+        new.retry = read_retry(raw)?;
+    }
+    if let Some(raw) = object.raw("deadLetter") {
+        new.dead_letter = read_dead_letter(raw)?;
+    }
+    if let Some(raw) = object.raw("dedup") {
+        let mut dedup = Object::at("dedup", raw, &["enabled", "ttl", "onStoreFailure", "key"])?;
+        new.dedup = NewDedup {
+            enabled: dedup.boolean("enabled")?,
+            ttl: dedup.string("ttl")?,
+            on_store_failure: dedup.string("onStoreFailure")?,
+        };
+        new.not_built.extend(dedup.named());
+    }
     if let Some(raw) = object.raw("delivery") {
         let mut delivery = Object::at("delivery", raw, &DELIVERY_FIELDS)?;
         new.delivery_mode = delivery.string("mode")?;
@@ -73,6 +91,33 @@ fn read_new(body: &str) -> Result<NewSubscription> {
     }
     new.not_built.extend(object.named());
     Ok(new)
+}
+
+fn read_retry(raw: &str) -> Result<NewRetry> {
+    const FIELDS: [&str; 6] = ["strategy", "maxRetries", "initialDelay", "maxDelay", "multiplier", "jitter"];
+    let mut retry = Object::at("retry", raw, &FIELDS)?;
+    Ok(NewRetry {
+        strategy: retry.string("strategy")?,
+        max_retries: retry.integer("maxRetries")?,
+        initial_delay: retry.string("initialDelay")?,
+        max_delay: retry.string("maxDelay")?,
+        multiplier: retry.number("multiplier")?,
+        jitter: retry.string("jitter")?,
+    })
+}
+
+fn read_dead_letter(raw: &str) -> Result<NewDeadLetter> {
+    let mut dead_letter = Object::at("deadLetter", raw, &["enabled", "topic", "stormGuard"])?;
+    let off = dead_letter.is_null("stormGuard");
+    let storm_guard = match dead_letter.raw("stormGuard") {
+        None => off.then_some(None),
+        Some(raw) => {
+            let mut guard = Object::at("deadLetter.stormGuard", raw, &["ratio", "window"])?;
+            Some(Some(NewStormGuard { ratio: guard.number("ratio")?, window: guard.integer("window")? }))
+        }
+    };
+    let (enabled, topic) = (dead_letter.boolean("enabled")?, dead_letter.string("topic")?);
+    Ok(NewDeadLetter { enabled, topic, storm_guard })
 }
 
 fn read_start(raw: &str) -> Result<StartSpec> {
@@ -126,6 +171,7 @@ fn shown(status: StatusCode, view: &SubscriptionView) -> Reply {
 /// What is in force, and how it goes.
 fn show(view: &SubscriptionView) -> Value {
     let definition = &view.definition;
+    let (retry, dedup, dead_letter) = (&definition.retry, &definition.dedup, definition.dead_letter_policy());
     let topics: Vec<&str> = definition.topics.iter().map(ports::TopicName::as_str).collect();
     let causes: Vec<Value> = view
         .causes
@@ -139,6 +185,24 @@ fn show(view: &SubscriptionView) -> Value {
         "ordering": definition.ordering.as_str(),
         "maxInFlight": definition.max_in_flight,
         "ackTimeout": show_duration(definition.ack_timeout).to_string(),
+        "retry": {
+            "strategy": retry.strategy.as_str(),
+            "maxRetries": retry.max_retries.map_or(-1, i64::from),
+            "initialDelay": show_duration(retry.initial_delay).to_string(),
+            "maxDelay": show_duration(retry.max_delay).to_string(),
+            "multiplier": retry.multiplier,
+            "jitter": retry.jitter.as_str(),
+        },
+        "deadLetter": {
+            "enabled": dead_letter.enabled,
+            "topic": dead_letter.topic.as_str(),
+            "stormGuard": dead_letter.storm_guard.map(|guard| json!({"ratio": guard.ratio, "window": guard.window})),
+        },
+        "dedup": {
+            "enabled": dedup.enabled,
+            "ttl": show_duration(dedup.ttl).to_string(),
+            "onStoreFailure": dedup.on_store_failure.as_str(),
+        },
         "payload": match definition.payload { Payload::Json => "json", Payload::Bytes => "bytes" },
         "start": match &definition.start {
             StartSpec::Earliest => json!("earliest"),
@@ -208,7 +272,8 @@ fn deliveries(pulled: Pulled) -> Reply {
         out.extend_from_slice(b",\"run\":");
         push_string(&mut out, &delivery.run);
         out.extend_from_slice(b",\"event\":");
-        push_event(&mut out, &delivery.topic, delivery.partition, delivery.record, payload);
+        let record = Arc::unwrap_or_clone(delivery.record);
+        push_event(&mut out, &delivery.topic, delivery.partition, record, payload);
         out.push(b'}');
     }
     out.extend_from_slice(b"]}");
@@ -244,17 +309,54 @@ fn read_ack(body: &str) -> Result<AckRequest> {
     };
     for (field, raw) in object.array("extend")? {
         let mut item = Object::at(&field, raw, &["ackId", "by"])?;
-        let missing = |item: &Object<'_>, name: &str| Error::invalid(item.field(name), "is missing");
-        let id = item.string("ackId")?.ok_or_else(|| missing(&item, "ackId"))?;
-        let by = item.string("by")?.ok_or_else(|| missing(&item, "by"))?;
+        let (id, by) = (required(&mut item, "ackId")?, required(&mut item, "by")?);
         request.extend.push((id, duration(&item.field("by"), &by)?));
     }
-    for name in ["retry", "reject"] {
-        if !object.array(name)?.is_empty() {
-            return Err(Error::not_built(name));
-        }
+    for (field, raw) in object.array("retry")? {
+        let mut item = Object::at(&field, raw, &["ackId", "after", "reason"])?;
+        let ack_id = required(&mut item, "ackId")?;
+        let after = item.string("after")?;
+        let after = after.map(|text| duration(&item.field("after"), &text)).transpose()?;
+        request.retry.push(RetryItem { ack_id, after, reason: item.string("reason")? });
+    }
+    for (field, raw) in object.array("reject")? {
+        let mut item = Object::at(&field, raw, &["ackId", "reason"])?;
+        let ack_id = required(&mut item, "ackId")?;
+        request.reject.push(RejectItem { ack_id, reason: item.string("reason")? });
     }
     Ok(request)
+}
+
+fn required(item: &mut Object<'_>, name: &str) -> Result<String> {
+    item.string(name)?.ok_or_else(|| Error::invalid(item.field(name), "is missing"))
+}
+
+/// `POST /v1/subscriptions/{name}/pause`.
+pub(crate) async fn pause(call: &Call<'_>, name: &str) -> Result<Reply, Problem> {
+    Ok(shown(StatusCode::OK, &call.services.subscriptions.pause(name).await?))
+}
+
+/// `POST /v1/subscriptions/{name}/resume`.
+pub(crate) async fn resume(call: &Call<'_>, name: &str) -> Result<Reply, Problem> {
+    Ok(shown(StatusCode::OK, &call.services.subscriptions.resume(name).await?))
+}
+
+/// `POST /v1/subscriptions/{name}/skip`.
+pub(crate) async fn skip<B>(call: &Call<'_>, name: &str, body: B) -> Result<Reply, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let body = json_body(call, body).await?;
+    let mut object = Object::body(&body, &["topic", "partition", "offset", "reason"])?;
+    let missing = |name: &str| Error::invalid(name, "is missing");
+    let skip = Skip {
+        topic: required(&mut object, "topic")?,
+        partition: object.integer("partition")?.ok_or_else(|| missing("partition"))?,
+        offset: object.integer("offset")?.ok_or_else(|| missing("offset"))?,
+        reason: required(&mut object, "reason")?,
+    };
+    call.services.subscriptions.skip(name, skip).await?;
+    Ok(no_content())
 }
 
 fn status_word(status: Status) -> &'static str {
@@ -293,18 +395,37 @@ mod tests {
             ack_timeout: Some("30s".into()),
             payload: Some("json".into()),
             start: Some(StartSpec::Offsets([("orders".into(), [("0".into(), 10)].into())].into())),
-            not_built: Vec::new(),
+            ..NewSubscription::default()
         };
         assert_eq!(new, expected);
     }
 
     #[test]
-    fn what_is_not_built_is_handed_on_by_name() {
+    fn what_becomes_of_failures_is_read() {
         let new = read_new(
-            r#"{"name":"a","topics":[],"delivery":{"mode":"push","url":"http://x"},"dedup":{"enabled":true},"retry":null}"#,
+            r#"{"name":"mail","topics":["orders"],"adoptGroup":true,
+            "retry":{"strategy":"in-place","maxRetries":-1,"initialDelay":"1s","multiplier":1.5,"jitter":"none"},
+            "deadLetter":{"enabled":false,"topic":"dead","stormGuard":null},
+            "dedup":{"enabled":true,"ttl":"2h","onStoreFailure":"process"}}"#,
         )
         .unwrap();
-        assert_eq!(new.not_built, ["delivery.url", "dedup"]);
+        assert!(new.adopt_group);
+        assert_eq!((new.retry.max_retries, new.retry.multiplier), (Some(-1), Some(1.5)));
+        assert_eq!(new.dead_letter.storm_guard, Some(None), "null turns it off");
+        assert_eq!(new.dead_letter.topic.as_deref(), Some("dead"));
+        assert_eq!(new.dedup.on_store_failure.as_deref(), Some("process"));
+        let new = read_new(r#"{"name":"a","topics":[],"deadLetter":{"stormGuard":{"ratio":0.5}}}"#).unwrap();
+        let guard = NewStormGuard { ratio: Some(0.5), window: None };
+        assert_eq!(new.dead_letter.storm_guard, Some(Some(guard)));
+    }
+
+    #[test]
+    fn what_is_not_built_is_handed_on_by_name() {
+        let new = read_new(
+            r#"{"name":"a","topics":[],"delivery":{"mode":"push","url":"http://x"},"dedup":{"key":"id"},"filter":"true","retry":null}"#,
+        )
+        .unwrap();
+        assert_eq!(new.not_built, ["dedup.key", "delivery.url", "filter"]);
     }
 
     #[test]
@@ -340,12 +461,14 @@ mod tests {
             (r#"{"extend":[{"ackId":"a","by":"soon"}]}"#, "extend[0].by"),
             (r#"{"extend":[{"by":"30s"}]}"#, "extend[0].ackId"),
             (r#"{"extend":[7]}"#, "extend[0]"),
+            (r#"{"retry":[{"after":"5s"}]}"#, "retry[0].ackId"),
+            (r#"{"retry":[{"ackId":"a","after":"-1s"}]}"#, "retry[0].after"),
+            (r#"{"reject":[{"ackId":"a"},{"ackId":7}]}"#, "reject[1].ackId"),
+            (r#"{"reject":[{"ackId":"a","why":"x"}]}"#, "reject[0].why"),
             (r#"{"typo":[]}"#, "typo"),
         ] {
             assert_eq!(field(&read_ack(body).unwrap_err()), name, "{body}");
         }
-        let error = read_ack(r#"{"reject":[{"ackId":"a"}]}"#).unwrap_err();
-        assert_eq!((error.code(), field(&error)), (ErrorCode::NotSupported, "reject"));
     }
 
     proptest! {

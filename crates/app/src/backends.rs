@@ -7,7 +7,7 @@ use adapters_embedded::{
     tables::Tables,
 };
 use adapters_kafka::{Kafka, KafkaConfig};
-use ports::{Clock, EventLog, GroupMembership, JobStore, OffsetStore, Result, TopicAdmin};
+use ports::{Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, Result, TopicAdmin};
 use std::{sync::Arc, time::Duration};
 
 /// Open backends. Where events are kept and where definitions are need not be the same.
@@ -18,6 +18,7 @@ pub(crate) struct Backends {
     pub(crate) membership: Arc<dyn GroupMembership>,
     pub(crate) offsets: Arc<dyn OffsetStore>,
     pub(crate) jobs: Arc<dyn JobStore>,
+    pub(crate) idempotency: Arc<dyn IdempotencyStore>,
     kafka: Option<Kafka>,
     /// Given back last: the directory is ours until everything in it is closed.
     lock: Arc<DirLock>,
@@ -35,6 +36,7 @@ impl Backends {
         let lock = DirLock::acquire(&config.embedded.data_dir)?;
         let tables = Tables::open(&config.embedded.data_dir)?;
         let jobs: Arc<dyn JobStore> = Arc::new(tables.clone());
+        let idempotency: Arc<dyn IdempotencyStore> = Arc::new(tables.claims(clock.clone())?);
         if config.log.backend == LogBackend::Kafka {
             let kafka = Kafka::open(kafka)?;
             return Ok(Self {
@@ -43,6 +45,7 @@ impl Backends {
                 membership: kafka.membership(),
                 offsets: kafka.offsets(),
                 jobs,
+                idempotency,
                 kafka: Some(kafka),
                 lock,
             });
@@ -55,6 +58,7 @@ impl Backends {
             offsets: Arc::new(tables.offsets(groups.clone())),
             membership: Arc::new(groups),
             jobs,
+            idempotency,
             kafka: None,
             lock,
         })
@@ -62,13 +66,13 @@ impl Backends {
 
     /// Writes out and closes everything, within `patience`.
     pub(crate) async fn close(self, patience: Duration) {
-        let Self { log, admin, membership, offsets, jobs, kafka, lock } = self;
+        let Self { log, admin, membership, offsets, jobs, idempotency, kafka, lock } = self;
         if let Some(kafka) = kafka {
             kafka.close(patience).await;
         }
         // The last handle on a file closes it, which waits for the disk.
         let closing = tokio::task::spawn_blocking(move || {
-            drop((membership, offsets, admin, log, jobs));
+            drop((membership, offsets, admin, log, jobs, idempotency));
             drop(lock);
         });
         if tokio::time::timeout(patience, closing).await.is_err() {

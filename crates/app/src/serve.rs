@@ -2,8 +2,8 @@
 //!
 //! The order of the stop is what keeps promises: readiness goes first, so that no new work comes; then
 //! deliveries, while the fronts still take their acknowledgements, and with them the last commits and the
-//! leaving of groups; then the fronts, which finish what they are answering; the backends last. All of it
-//! has one deadline.
+//! leaving of groups; then the fronts, which finish what they are answering; then what was accepted to be
+//! published later; the backends last. All of it has one deadline.
 
 use crate::{
     backends::Backends,
@@ -73,11 +73,13 @@ pub(crate) fn run(loaded: &Loaded, begin: Instant) -> Result<ExitCode, Failure> 
 /// All that runs.
 struct Service {
     backends: Backends,
+    publisher: Arc<Publisher>,
     subscriptions: Arc<Subscriptions>,
     clock: Arc<SystemClock>,
     health: watch::Sender<api_http::Health>,
     watching: JoinHandle<()>,
     fronts: [JoinHandle<std::io::Result<()>>; 2],
+    draining: CancellationToken,
     stop_fronts: CancellationToken,
     shutdown_timeout: Duration,
     drain_timeout: Duration,
@@ -115,14 +117,21 @@ impl Service {
             limits.clone(),
             config.topic_defaults(),
         );
-        let publisher =
-            Arc::new(Publisher::new(log.clone(), topics.clone(), clock.clone(), limits.clone(), publish));
+        let publisher = Arc::new(Publisher::with_store(
+            log.clone(),
+            topics.clone(),
+            clock.clone(),
+            limits.clone(),
+            publish,
+            Some(backends.idempotency.clone()),
+        ));
         let browser = Arc::new(Browser::new(log.clone(), topics.clone(), limits.clone(), clock.clone()));
         let ports = SubscriptionPorts {
             log,
             membership: backends.membership.clone(),
             offsets: backends.offsets.clone(),
             jobs: backends.jobs.clone(),
+            idempotency: backends.idempotency.clone(),
             clock: clock.clone(),
         };
         let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), config.delivery());
@@ -130,6 +139,7 @@ impl Service {
 
         // From here on liveness is answered; readiness once the log was asked.
         let health = watch::Sender::new(Watch::unknown(backend));
+        let draining = CancellationToken::new();
         let stop_fronts = CancellationToken::new();
         let fronts = [
             tokio::spawn(api_http::serve(
@@ -148,10 +158,12 @@ impl Service {
             tokio::spawn(api_grpc::serve(
                 grpc,
                 api_grpc::Services {
-                    publisher,
+                    publisher: publisher.clone(),
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
                     limits,
+                    clock: clock.clone(),
+                    draining: draining.clone(),
                     serving: health::serving(health.subscribe()),
                 },
                 config.grpc(),
@@ -165,11 +177,13 @@ impl Service {
         ready(config, addresses, begin);
         Ok(Self {
             backends,
+            publisher,
             subscriptions,
             clock,
             health,
             watching,
             fronts,
+            draining,
             stop_fronts,
             shutdown_timeout: config.server.shutdown_timeout.0,
             drain_timeout: config.delivery.drain_timeout.0,
@@ -190,6 +204,8 @@ impl Service {
             Reason::Panic => tracing::error!("stopping after a panic"),
         }
         self.watching.abort();
+        // Streams are told while what is out at them can still be decided.
+        self.draining.cancel();
 
         let drained = self.clock.monotonic() + self.drain_timeout.min(self.shutdown_timeout);
         let left = timeout_at(deadline, self.subscriptions.shutdown(drained)).await.is_ok();
@@ -207,12 +223,20 @@ impl Service {
                 Err(_late) => tracing::warn!("requests were cut off at the deadline"),
             }
         }
-        drop(self.subscriptions);
+        // The log takes what it can within a moment, also when the deadline has passed.
+        let left_for_log = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let emptied = self.publisher.shutdown(self.clock.monotonic() + left_for_log).await;
+        if !emptied {
+            tracing::warn!(
+                "what was accepted to be published later, or its outcome, was cut off at the deadline"
+            );
+        }
+        drop((self.subscriptions, self.publisher));
         // Closing is quick, and is given its moment also when the deadline has passed.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
         self.backends.close(patience).await;
         tracing::info!("stopped");
-        left
+        left && emptied
     }
 }
 

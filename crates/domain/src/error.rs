@@ -27,6 +27,10 @@ pub enum ErrorCode {
     AlreadyExists,
     /// An earlier item of the same key in the same batch was not appended.
     PredecessorFailed,
+    /// Another request with the same idempotency key has not come to its end.
+    IdempotencyInFlight,
+    /// The idempotency key was used for another content.
+    IdempotencyKeyReused,
     /// The state of what is named does not allow it.
     Conflict,
     /// The body, or the batch, is larger than the service takes.
@@ -47,7 +51,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -57,6 +61,8 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::AlreadyExists,
         Self::PredecessorFailed,
+        Self::IdempotencyInFlight,
+        Self::IdempotencyKeyReused,
         Self::Conflict,
         Self::RequestTooLarge,
         Self::EventTooLarge,
@@ -79,6 +85,8 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AlreadyExists => "already_exists",
             Self::PredecessorFailed => "predecessor_failed",
+            Self::IdempotencyInFlight => "idempotency_in_flight",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::Conflict => "conflict",
             Self::RequestTooLarge => "request_too_large",
             Self::EventTooLarge => "event_too_large",
@@ -102,6 +110,8 @@ impl ErrorCode {
             Self::MethodNotAllowed => "Method not allowed",
             Self::AlreadyExists => "It exists already",
             Self::PredecessorFailed => "An earlier event of the same key failed",
+            Self::IdempotencyInFlight => "A request with this idempotency key is still running",
+            Self::IdempotencyKeyReused => "The idempotency key was used for another event",
             Self::Conflict => "Not possible in the present state",
             Self::RequestTooLarge => "The request is too large",
             Self::EventTooLarge => "The event is too large",
@@ -182,6 +192,13 @@ impl Error {
     #[must_use]
     pub fn with_effect(mut self, effect: Effect) -> Self {
         self.0.effect = Some(effect);
+        self
+    }
+
+    /// The same error, with when to try again.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.0.retry_after = Some(after);
         self
     }
 

@@ -21,9 +21,11 @@ pub mod header {
     pub const TRACEPARENT: &str = "traceparent";
     /// W3C trace context.
     pub const TRACESTATE: &str = "tracestate";
+    /// The mark of an event that was published with an idempotency key.
+    pub const IDEMPOTENCY_KEY: &str = "es_idempotency_key";
     pub(super) const SPECVERSION: &str = "ce_specversion";
-    pub(super) const ID: &str = "ce_id";
-    pub(super) const SOURCE: &str = "ce_source";
+    pub(crate) const ID: &str = "ce_id";
+    pub(crate) const SOURCE: &str = "ce_source";
     pub(super) const TYPE: &str = "ce_type";
     pub(super) const TIME: &str = "ce_time";
     pub(super) const SUBJECT: &str = "ce_subject";
@@ -74,6 +76,8 @@ pub struct Event {
     pub tracestate: Option<ByteString>,
     /// Further CloudEvents extensions, by name.
     pub extensions: Vec<(ByteString, ByteString)>,
+    /// Has the event published once. It is not a part of the record.
+    pub idempotency_key: Option<ByteString>,
 }
 
 /// Fills in what publishers leave out. One for a batch, so that what is the same for all is made once.
@@ -120,6 +124,18 @@ impl Event {
             && !(0..=MAX_TIME).contains(&time.0)
         {
             return Err(Error::invalid("time", "must lie between 1970-01-01 and 9999-12-31"));
+        }
+        if let Some(key) = &self.idempotency_key {
+            check_text("idempotencykey", key, limits)?;
+            if key.chars().count() > IDEMPOTENCY_KEY_MAX {
+                return Err(Error::invalid(
+                    "idempotencykey",
+                    format!(
+                        "must have at most {IDEMPOTENCY_KEY_MAX} characters, has {}",
+                        key.chars().count()
+                    ),
+                ));
+            }
         }
         if let Some(key) = &self.key
             && key.len() > limits.key_bytes_max
@@ -249,6 +265,9 @@ impl Event {
         }
     }
 }
+
+/// The most characters of an idempotency key.
+const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can write.
 const MAX_TIME: i64 = 253_402_300_799_999;
@@ -387,6 +406,7 @@ mod tests {
             tracestate: Some("a=b".into()),
             extensions: vec![("region".into(), "eu".into())],
             partition: None,
+            idempotency_key: None,
         };
         event.check(&Limits::default()).unwrap();
         let (record, id) = event.clone().into_record(&stamp());
@@ -427,6 +447,9 @@ mod tests {
         assert_eq!(refused(Event { id: text(""), ..Event::default() }), "id");
         assert_eq!(refused(Event { source: text("a\nb"), ..Event::default() }), "source");
         assert_eq!(refused(Event { subject: text(&"x".repeat(5000)), ..Event::default() }), "subject");
+        assert_eq!(refused(Event { idempotency_key: text(""), ..Event::default() }), "idempotencykey");
+        let long = text(&"x".repeat(256));
+        assert_eq!(refused(Event { idempotency_key: long, ..Event::default() }), "idempotencykey");
         assert_eq!(refused(Event { time: Some(Timestamp(-1)), ..Event::default() }), "time");
         let header =
             |name: &str| Event { headers: vec![Header::new(name, Bytes::new())], ..Event::default() };

@@ -5,6 +5,7 @@
 //! [`ports::Clock`]) or the environment.
 
 pub mod browse;
+pub mod dead_letter;
 pub mod delivery;
 pub mod error;
 pub mod event;

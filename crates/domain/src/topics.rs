@@ -16,6 +16,8 @@ use std::{
 };
 
 /// The name of the setting that bounds a topic's records.
+/// The setting for how many copies must have a record before it is acknowledged.
+const MIN_IN_SYNC: &str = "min.insync.replicas";
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 /// What a record may have where the log does not say: Kafka's default, 1 MiB and a little for the frame.
 const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
@@ -211,6 +213,15 @@ impl Topics {
     /// What the data plane needs to know of a topic, remembered for a few seconds; `None` where there is
     /// no such topic. Makes the topic where that is turned on.
     pub async fn meta(&self, topic: &TopicName) -> Result<Option<Arc<TopicMeta>>> {
+        self.look_up(topic, self.defaults.auto_create).await
+    }
+
+    /// As [`Self::meta`], but never makes a topic: for one that is made otherwise than by default.
+    pub async fn meta_if_there(&self, topic: &TopicName) -> Result<Option<Arc<TopicMeta>>> {
+        self.look_up(topic, false).await
+    }
+
+    async fn look_up(&self, topic: &TopicName, create: bool) -> Result<Option<Arc<TopicMeta>>> {
         let now = self.clock.monotonic();
         if let Some(known) = self.known.read().get(topic)
             && now.since(known.at) < FRESH
@@ -218,7 +229,7 @@ impl Topics {
             return Ok(Some(known.meta.clone()));
         }
         let mut info = self.admin.describe(topic).await?;
-        if info.is_none() && self.defaults.auto_create {
+        if info.is_none() && create {
             let spec = TopicSpec {
                 name: topic.clone(),
                 partitions: self.defaults.partitions,
@@ -245,6 +256,38 @@ impl Topics {
         });
         self.known.write().insert(topic.clone(), Known { meta: meta.clone(), at: now });
         Ok(Some(meta))
+    }
+
+    /// Makes a topic that holds what `source` holds, for ever, and whose records may be larger by `headroom`
+    /// bytes. It has as many partitions, and as many copies of them, and asks as many to be in sync. One that
+    /// is there already stays as it is.
+    pub async fn derive(&self, topic: &TopicName, source: &TopicName, headroom: usize) -> Result<()> {
+        let of = self.describe(source).await?;
+        let bytes_max = of
+            .config
+            .get(MAX_MESSAGE_BYTES)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(MAX_MESSAGE_BYTES_DEFAULT);
+        let mut config = BTreeMap::from([
+            ("retention.ms".to_owned(), "-1".to_owned()),
+            (MAX_MESSAGE_BYTES.to_owned(), (bytes_max + headroom).to_string()),
+        ]);
+        let replicas = of.partitions.first().map_or(0, |partition| partition.replicas.len());
+        if let Some(least) = of.config.get(MIN_IN_SYNC).filter(|_| replicas > 1) {
+            config.insert(MIN_IN_SYNC.to_owned(), least.clone());
+        }
+        let spec = TopicSpec {
+            name: topic.clone(),
+            partitions: of.partitions.len() as u32,
+            replication_factor: u16::try_from(replicas).ok().filter(|replicas| *replicas > 0),
+            config,
+        };
+        let made = self.admin.create(spec).await;
+        self.forget(topic);
+        match made {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Looks the topic up anew at the next need: it is not as it was known.

@@ -92,6 +92,7 @@ fn publisher(log: MockEventLog) -> Publisher {
 
 fn context() -> PublishContext {
     PublishContext {
+        principal: ByteString::from_static("anonymous"),
         source: ByteString::from_static("/event-streaming"),
         correlation_id: Some(ByteString::from_static("from-the-request")),
         traceparent: None,

@@ -10,14 +10,15 @@ use domain::{
     ErrorCode, Limits,
     delivery::Status,
     subscriptions::{
-        AckRequest, DeliveryConfig, NewSubscription, Pulled, PulledDelivery, StartSpec, State,
-        SubscriptionPorts, Subscriptions,
+        AckRequest, DeliveryConfig, HandlerOptions, NewSubscription, Pulled, PulledDelivery, RejectItem,
+        StartSpec, State, SubscriptionPorts, Subscriptions, policy::NewStormGuard,
     },
     topics::{TopicDefaults, Topics},
 };
 use ports::{
-    AppendRequest, Clock, Committed, EventLog, GroupId, Offset, OffsetCommit, OffsetStore, PartitionId,
-    PortError, Record, Result, TopicName, TopicPartition, TopicSpec,
+    AppendRequest, Clock, Committed, EventHandler, EventLog, Failure, GroupId, HandlerDelivery,
+    IdempotencyStore, Offset, OffsetCommit, OffsetStore, Outcome, PartitionId, PortError, Record, Result,
+    TopicName, TopicPartition, TopicSpec,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
@@ -30,7 +31,7 @@ use std::{
 };
 use testkit::{
     clock::TestClock,
-    fault::{Faults, FaultyLog},
+    fault::{Faults, FaultyIdempotencyStore, FaultyLog},
 };
 
 /// Offsets of one process: once it is killed, nothing that it does has an effect.
@@ -64,6 +65,8 @@ struct World {
     memory: Memory,
     clock: Arc<dyn Clock>,
     topic: TopicName,
+    auto_create: bool,
+    claims: Arc<dyn IdempotencyStore>,
 }
 
 /// What a process is: it can be stopped, or killed.
@@ -74,13 +77,15 @@ struct Process {
 }
 
 const NAME: &str = "mail";
-const WAIT: Option<Duration> = Some(Duration::from_secs(20));
+const WAIT: Option<Duration> = Some(Duration::from_secs(55));
 
 impl World {
     async fn new(partitions: u32) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
         let memory = Memory::new(clock.clone());
-        let world = Self { memory, clock, topic: TopicName::new("orders").unwrap() };
+        let claims = memory.idempotency();
+        let world =
+            Self { memory, clock, topic: TopicName::new("orders").unwrap(), auto_create: false, claims };
         world.create_topic(partitions).await;
         world
     }
@@ -102,7 +107,8 @@ impl World {
     async fn process_on(&self, log: Arc<dyn EventLog>) -> Process {
         let limits = Arc::new(Limits::default());
         let offsets = Arc::new(Mortal { inner: self.memory.offsets(), dead: AtomicBool::new(false) });
-        let defaults = TopicDefaults { auto_create: false, partitions: 1, replication_factor: None };
+        let auto_create = self.auto_create;
+        let defaults = TopicDefaults { auto_create, partitions: 1, replication_factor: None };
         let topics =
             Topics::new(self.memory.admin(), log.clone(), self.clock.clone(), limits.clone(), defaults);
         let ports = SubscriptionPorts {
@@ -110,6 +116,7 @@ impl World {
             membership: self.memory.membership(),
             offsets: offsets.clone(),
             jobs: self.memory.jobs(),
+            idempotency: self.claims.clone(),
             clock: self.clock.clone(),
         };
         let subscriptions = Subscriptions::new(ports, topics, limits, DeliveryConfig::default());
@@ -256,9 +263,9 @@ async fn a_killed_process_loses_nothing() {
     process.ack(&second).await;
     process.kill().await;
     let next = world.process().await;
-    let rest = next.pull_all(60).await;
+    let rest = next.pull_all(30).await;
     assert!(numbers(&rest).is_disjoint(&numbers(&first)), "what was committed came again");
-    assert_eq!(numbers(&rest).len(), 60);
+    assert!(numbers(&rest).is_disjoint(&numbers(&second)), "what was completed and not committed came again");
     next.ack(&rest).await;
     next.nothing_comes().await;
 }
@@ -486,6 +493,86 @@ async fn a_topic_that_is_made_again_under_a_running_subscription_is_read_from_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deletion_holds_also_after_the_engine_has_begun_an_epoch() {
+    let world = World::new(1).await;
+    world.publish(0..1, 1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let all = process.pull_all(1).await;
+    process.ack(&all).await;
+    world.memory.admin().delete(&world.topic).await.unwrap();
+    world.create_topic(1).await;
+    world.publish(100..101, 1).await;
+    process.pull_all(1).await;
+    process.subscriptions.delete(NAME).await.unwrap();
+    assert_eq!(world.process().await.subscriptions.count(), 0, "it came back with the next process");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_group_goes_on_from_its_offsets_and_an_epoch_begins_there() {
+    let world = World::new(1).await;
+    world.publish(0..10, 1).await;
+    let (group, partition) = (GroupId::new(NAME).unwrap(), TopicPartition::new(world.topic.clone(), 0));
+    let mut foreign =
+        world.memory.membership().join(&group, std::slice::from_ref(&world.topic)).await.unwrap();
+    let ports::MembershipEvent::Assigned { generation, .. } = foreign.next().await.unwrap() else {
+        panic!("it is alone");
+    };
+    let commit = OffsetCommit { partition: partition.clone(), generation, next: 6, metadata: "".into() };
+    assert!(world.memory.offsets().commit(&group, vec![commit]).await[0].is_ok());
+    foreign.leave().await.unwrap();
+    let process = world.process().await;
+    let refused = process.subscriptions.create(definition()).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::Conflict);
+    process.create(|new| new.adopt_group = true).await;
+    let rest = process.pull_all(4).await;
+    assert_eq!(numbers(&rest), (6..10).collect());
+    process.ack(&rest).await;
+    process.stop().await;
+    world.process().await.nothing_comes().await;
+    assert_eq!(world.committed(0).await, Some(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nearly_nothing_but_dead_letters_pauses_the_subscription_and_that_outlives_the_process() {
+    let world = World::new(1).await;
+    world.publish(0..20, 1).await;
+    let process = world.process().await;
+    process
+        .create(|new| {
+            let guard = NewStormGuard { ratio: Some(0.5), window: Some(4) };
+            new.dead_letter.storm_guard = Some(Some(guard));
+        })
+        .await;
+    let out = process.pull_all(4).await;
+    assert_eq!(process.decide(rejection(&out)).await, [Status::Ok; 4]);
+    process.nothing_comes().await;
+    let view = process.subscriptions.get(NAME).await.unwrap();
+    assert_eq!((view.state, view.causes[0].code), (State::Paused, "dead-letter-storm"));
+    process.stop().await;
+    let next = world.process().await;
+    next.nothing_comes().await;
+    next.subscriptions.resume(NAME).await.unwrap();
+    assert_eq!(next.pull_all(16).await.len(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn positions_that_the_log_forgot_go_on_from_the_mirror() {
+    let world = World::new(1).await;
+    world.publish(0..10, 1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let all = process.pull_all(10).await;
+    process.ack(&all).await;
+    process.stop().await;
+    // As Kafka does to a group that was empty for a week.
+    world.memory.offsets().delete(&GroupId::new(NAME).unwrap()).await.unwrap();
+    world.publish(10..12, 1).await;
+    let next = world.process().await;
+    assert_eq!(numbers(&next.pull_all(2).await), [10, 11].into());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_retention_deleted_is_counted_and_shown_and_the_rest_comes() {
     let world = World::new(1).await;
     let process = world.process().await;
@@ -644,4 +731,146 @@ async fn nothing_is_lost_and_nothing_comes_after_it_was_committed_under_random_f
         process.stop().await;
         world.process().await.nothing_comes().await;
     }
+}
+
+/// Says what it is told to say, and counts what it is given.
+#[derive(Debug)]
+struct Handler {
+    says: Outcome,
+    calls: parking_lot::Mutex<Vec<u64>>,
+}
+
+#[async_trait]
+impl EventHandler for Handler {
+    async fn handle(&self, run: &[HandlerDelivery]) -> Vec<Outcome> {
+        self.calls.lock().extend(run.iter().map(|delivery| delivery.record.offset));
+        run.iter().map(|_| self.says.clone()).collect()
+    }
+}
+
+async fn handled(process: &Process, says: Outcome) -> Arc<Handler> {
+    let handler = Arc::new(Handler { says, calls: parking_lot::Mutex::default() });
+    process.subscriptions.handle(NAME, handler.clone(), HandlerOptions::default()).await.unwrap();
+    handler
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_linked_handler_gets_everything_once_and_progress_is_kept() {
+    let world = World::new(2).await;
+    world.publish(0..100, 2).await;
+    let process = world.process().await;
+    process.create(|new| new.ordering = None).await;
+    let handler = handled(&process, Outcome::Ack).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(handler.calls.lock().len(), 100);
+    process.stop().await;
+    assert_eq!((world.committed(0).await, world.committed(1).await), (Some(50), Some(50)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_wants_nothing_more_pauses_its_subscription() {
+    let world = World::new(1).await;
+    world.publish(0..1, 1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let handler = handled(&process, Outcome::Gone { failure: Failure::new("http-410", "it is gone") }).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let view = process.subscriptions.get(NAME).await.unwrap();
+    assert_eq!((view.state, view.causes[0].code), (State::Paused, "handler-gone"));
+    assert!(handler.calls.lock().len() < 5, "it is not asked for ever: {:?}", handler.calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_cannot_be_reached_opens_the_circuit_and_counts_no_attempt() {
+    let world = World::new(1).await;
+    world.publish(0..1, 1).await;
+    let process = world.process().await;
+    process.create(|new| new.retry.max_retries = Some(0)).await;
+    handled(&process, Outcome::NotReached { failure: Failure::new("connect", "refused") }).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let view = process.subscriptions.get(NAME).await.unwrap();
+    assert_eq!((view.state, view.causes[0].code), (State::CircuitOpen, "circuit-open"));
+    let handler = handled(&process, Outcome::Ack).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(*handler.calls.lock(), [0], "it is no dead letter, though nothing may be tried twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_of_claims_is_away_nothing_is_delivered_unless_it_is_said_so() {
+    for (policy, comes) in [("pause", 0), ("process", 5)] {
+        let mut world = World::new(1).await;
+        let down = Faults { error_before: 1.0, ..Faults::default() };
+        let store = FaultyIdempotencyStore::new(world.memory.idempotency(), world.clock.clone(), 1, down);
+        world.claims = Arc::new(store.clone());
+        world.publish(0..5, 1).await;
+        let process = world.process().await;
+        process.create(|new| new.dedup.on_store_failure = Some(policy.into())).await;
+        let out = process.pull(10).await;
+        assert_eq!(out.len(), comes, "{policy}");
+        let view = process.subscriptions.get(NAME).await.unwrap();
+        assert_eq!((view.state, view.causes[0].code), (State::Degraded, "dedup-store"));
+        process.ack(&out).await;
+        store.set(Faults::default());
+        let rest = process.pull_all(5 - comes).await;
+        assert!(rest.iter().all(|delivery| delivery.attempt == 1), "an outage counts no attempt");
+        process.ack(&rest).await;
+        process.nothing_comes().await;
+    }
+}
+
+fn rejection(deliveries: &[PulledDelivery]) -> AckRequest {
+    let item = |id: String| RejectItem { ack_id: id, reason: None };
+    AckRequest { reject: ids(deliveries).into_iter().map(item).collect(), ..AckRequest::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_dead_letters_off_a_rejection_is_answered_and_the_event_is_let_go() {
+    for dedup in [false, true] {
+        let world = World::new(1).await;
+        world.publish(0..2, 1).await;
+        let process = world.process().await;
+        process
+            .create(|new| {
+                new.dead_letter.enabled = Some(false);
+                new.dedup.enabled = Some(dedup);
+            })
+            .await;
+        let out = process.pull_all(2).await;
+        let mut request = rejection(&out[..1]);
+        request.ack = ids(&out[1..]);
+        assert_eq!(process.decide(request).await, [Status::Ok, Status::Ok]);
+        process.nothing_comes().await;
+        let dead = TopicName::new("mail.dlq").unwrap();
+        assert_eq!(world.memory.admin().describe(&dead).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_topic_keeps_for_ever_also_where_topics_are_made_by_themselves() {
+    let mut world = World::new(2).await;
+    world.auto_create = true;
+    world.publish(0..1, 2).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let out = process.pull_all(1).await;
+    assert_eq!(process.decide(rejection(&out)).await, [Status::Ok]);
+    let dead = world.memory.admin().describe(&TopicName::new("mail.dlq").unwrap()).await.unwrap().unwrap();
+    assert_eq!((dead.config["retention.ms"].as_str(), dead.partitions.len()), ("-1", 2));
+    let source = world.memory.admin().describe(&world.topic).await.unwrap().unwrap();
+    let bytes = |config: &BTreeMap<String, String>| config["max.message.bytes"].parse::<usize>().unwrap();
+    assert!(bytes(&dead.config) > bytes(&source.config), "it takes what its source takes, and the headers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_waits_is_answered_when_the_subscription_stops() {
+    let world = World::new(1).await;
+    let process = world.process().await;
+    process.create(|_| {}).await;
+    let waiting = process.pull(1);
+    let stopping = async {
+        tokio::task::yield_now().await;
+        process.subscriptions.shutdown(process.clock.monotonic()).await;
+    };
+    let (came, ()) = tokio::join!(waiting, stopping);
+    assert!(came.is_empty());
 }

@@ -6,7 +6,7 @@ use crate::{
     topic::{PartitionId, TopicName},
 };
 use async_trait::async_trait;
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 /// One event, given to its handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct HandlerDelivery {
     /// Where the event lies.
     pub partition: PartitionId,
     /// The event.
-    pub record: StoredRecord,
+    pub record: Arc<StoredRecord>,
 }
 
 /// Why a delivery did not succeed.

@@ -96,7 +96,8 @@ pub enum Settlement {
         /// How long.
         lease: Duration,
     },
-    /// It ends undone; the key is free at once.
+    /// It ends undone; the key is free at once. A first attempt that does not count leaves nothing behind:
+    /// the key was never claimed.
     Release {
         /// Whether it counts as an attempt.
         counted: bool,
@@ -128,11 +129,16 @@ pub trait IdempotencyStore: Debug + Send + Sync + 'static {
     ///
     /// A key is had where nothing is known of it, where its last lease has ended or was released, and on
     /// the [`Ground`] given. Of claimants at the same time one has it. Asking again with a token that
-    /// holds the key already answers as the first time and counts nothing; the lease runs anew.
+    /// holds the key already answers as the first time and counts nothing; the lease runs anew, though it
+    /// may have ended meanwhile.
+    ///
+    /// A lease that was replaced on its ground counts as the ground says, ended or not; one that was
+    /// released as the release said; any other that ended counts.
     ///
     /// # Errors
     /// `Unavailable`, `Timeout`, `Denied`: as a whole. The effect may be unknown; asking again with the
-    /// same tokens is right.
+    /// same tokens is right. A store may refuse a key that is named twice with `Invalid` and a note that is
+    /// too long with `TooLarge`, without effect.
     ///
     /// # Cancellation
     /// Dropping the future leaves the effect unknown; the leases end by themselves.
@@ -142,11 +148,12 @@ pub trait IdempotencyStore: Debug + Send + Sync + 'static {
     /// distinct.
     ///
     /// A settlement holds where its lease was the last of the key, ended, released or not, and, for
-    /// [`Settlement::Complete`], where nothing is known of the key (any more). Completing once more with the same token holds and changes nothing;
-    /// extending or releasing what is done is [`Settled::Fenced`].
+    /// [`Settlement::Complete`], where nothing is known of the key (any more). Completing once more with the
+    /// same token holds and changes nothing; extending or releasing what is done is [`Settled::Fenced`].
+    /// Releasing once more counts, or gives back, no further attempt.
     ///
     /// # Errors
-    /// As [`Self::claim`]; saying the same again is right.
+    /// As [`Self::claim`], `TooLarge` for an outcome; saying the same again is right.
     ///
     /// # Cancellation
     /// Dropping the future leaves the effect unknown; saying the same again is right.

@@ -10,6 +10,8 @@ use std::fmt::Debug;
 pub enum JobKind {
     /// The definition of a subscription.
     Subscription,
+    /// How far a subscription has come in a partition, beside what its group committed.
+    Position,
     /// What all replicas of the service share: keys and ids made once.
     Shared,
 }
@@ -19,6 +21,7 @@ impl JobKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Subscription => "subscription",
+            Self::Position => "position",
             Self::Shared => "shared",
         }
     }

@@ -1,4 +1,4 @@
-//! A log that fails on purpose, for simulations.
+//! A log and a store of claims that fail on purpose, for simulations.
 //!
 //! Each call draws from a seeded source, so that a run can be repeated: it may wait first, fail before it has
 //! an effect, or have its effect and fail then.
@@ -6,8 +6,9 @@
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use ports::{
-    AppendRequest, AppendResult, Capabilities, Clock, ErrorKind, EventLog, Fetched, LogReader, Offset,
-    PartitionId, PortError, Position, ReadLimits, Result, TopicName, TopicPartition,
+    AppendRequest, AppendResult, Capabilities, Claim, ClaimKey, ClaimRequest, Clock, ErrorKind, EventLog,
+    Fetched, IdempotencyStore, LogReader, Offset, PartitionId, PortError, Position, ReadLimits, Result,
+    Settled, Settlement, Token, TopicName, TopicPartition,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{sync::Arc, time::Duration};
@@ -40,6 +41,11 @@ enum Verdict {
 }
 
 impl Dice {
+    fn new(clock: Arc<dyn Clock>, seed: u64, faults: Faults) -> Arc<Self> {
+        let (faults, rng) = (Mutex::new(faults), Mutex::new(StdRng::seed_from_u64(seed)));
+        Arc::new(Self { faults, rng, clock })
+    }
+
     /// Waits or fails where the dice say so.
     async fn roll(&self, operation: &'static str) -> Result<Verdict> {
         let faults = *self.faults.lock();
@@ -86,8 +92,7 @@ pub struct FaultyLog {
 impl FaultyLog {
     /// `inner` with faults drawn from `seed`.
     pub fn new(inner: Arc<dyn EventLog>, clock: Arc<dyn Clock>, seed: u64, faults: Faults) -> Self {
-        let dice = Dice { faults: Mutex::new(faults), rng: Mutex::new(StdRng::seed_from_u64(seed)), clock };
-        Self { inner, dice: Arc::new(dice) }
+        Self { inner, dice: Dice::new(clock, seed, faults) }
     }
 
     /// From now on these faults; the readers that are open follow.
@@ -157,5 +162,40 @@ impl LogReader for FaultyReader {
         const OPERATION: &str = "event_log.seek";
         let verdict = self.dice.roll(OPERATION).await?;
         verdict.judge(OPERATION, self.inner.seek(to).await)
+    }
+}
+
+/// A store of claims that fails as [`Faults`] say, each call as a whole.
+#[derive(Clone, Debug)]
+pub struct FaultyIdempotencyStore {
+    inner: Arc<dyn IdempotencyStore>,
+    dice: Arc<Dice>,
+}
+
+impl FaultyIdempotencyStore {
+    /// `inner` with faults drawn from `seed`.
+    pub fn new(inner: Arc<dyn IdempotencyStore>, clock: Arc<dyn Clock>, seed: u64, faults: Faults) -> Self {
+        Self { inner, dice: Dice::new(clock, seed, faults) }
+    }
+
+    /// From now on these faults.
+    pub fn set(&self, faults: Faults) {
+        *self.dice.faults.lock() = faults;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl IdempotencyStore for FaultyIdempotencyStore {
+    async fn claim(&self, requests: Vec<ClaimRequest>) -> Result<Vec<Claim>> {
+        const OPERATION: &str = "idempotency_store.claim";
+        let verdict = self.dice.roll(OPERATION).await?;
+        verdict.judge(OPERATION, self.inner.claim(requests).await)
+    }
+
+    async fn settle(&self, settlements: Vec<(ClaimKey, Token, Settlement)>) -> Result<Vec<Settled>> {
+        const OPERATION: &str = "idempotency_store.settle";
+        let verdict = self.dice.roll(OPERATION).await?;
+        verdict.judge(OPERATION, self.inner.settle(settlements).await)
     }
 }

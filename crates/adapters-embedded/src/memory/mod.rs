@@ -5,6 +5,7 @@
 //! never removes a record by itself: `retention.ms` and `retention.bytes` are taken and described, a trim
 //! removes.
 
+mod idempotency;
 mod jobs;
 mod log;
 mod offsets;
@@ -12,12 +13,13 @@ mod reader;
 mod settings;
 mod topics;
 
+pub use idempotency::MemoryIdempotency;
 pub use jobs::MemoryJobs;
 pub use log::MemoryLog;
 pub use offsets::MemoryOffsets;
 
 use crate::group::{GroupConfig, Groups};
-use ports::{Clock, EventLog, GroupMembership, JobStore, OffsetStore, TopicAdmin};
+use ports::{Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, TopicAdmin};
 use std::sync::Arc;
 
 /// All ports of one process, in memory. Clones share what they hold.
@@ -28,6 +30,7 @@ pub struct Memory {
     groups: Groups,
     offsets: Arc<MemoryOffsets>,
     jobs: Arc<MemoryJobs>,
+    idempotency: Arc<MemoryIdempotency>,
 }
 
 impl Memory {
@@ -39,13 +42,14 @@ impl Memory {
     /// An empty backend with these times of group membership.
     pub fn with_groups(clock: Arc<dyn Clock>, config: GroupConfig) -> Self {
         let log = Arc::new(MemoryLog::new(clock.clone()));
-        let groups = Groups::new(log.clone(), clock, config);
+        let groups = Groups::new(log.clone(), clock.clone(), config);
         Self {
             log,
             admin: groups.admin(),
             offsets: Arc::new(MemoryOffsets::new(groups.clone())),
             groups,
             jobs: Arc::default(),
+            idempotency: Arc::new(MemoryIdempotency::new(clock)),
         }
     }
 
@@ -72,5 +76,10 @@ impl Memory {
     /// The documents.
     pub fn jobs(&self) -> Arc<dyn JobStore> {
         self.jobs.clone()
+    }
+
+    /// The claims.
+    pub fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
+        self.idempotency.clone()
     }
 }

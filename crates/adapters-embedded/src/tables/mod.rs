@@ -1,9 +1,10 @@
-//! The small durable tables beside the log: documents and positions, in one redb database.
+//! The durable tables beside the log: documents, positions and claims, in one redb database.
 //!
 //! Writes go to one thread ([`writer`]), which makes one transaction, and so one sync, of all that wait;
 //! nobody's runtime waits for a disk. Reads see the last transaction that was committed. [`schema`] says what
 //! lies in the file.
 
+mod claims;
 mod fault;
 mod jobs;
 mod offsets;
@@ -14,6 +15,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use claims::TableClaims;
 pub use offsets::TableOffsets;
 
 use crate::group::Groups;

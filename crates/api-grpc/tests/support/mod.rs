@@ -29,6 +29,7 @@ pub(crate) struct Front {
     pub(crate) channel: Channel,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) serving: watch::Sender<bool>,
+    pub(crate) draining: CancellationToken,
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<std::io::Result<()>>,
 }
@@ -42,29 +43,34 @@ impl Front {
         let limits = Arc::new(Limits::default());
         let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
         let topics = Topics::new(memory.admin(), memory.log(), clock.clone(), limits.clone(), defaults);
-        let publisher = Publisher::new(
+        let publisher = Publisher::with_store(
             memory.log(),
             topics.clone(),
             clock.clone(),
             limits.clone(),
             PublishConfig::default(),
+            Some(memory.idempotency()),
         );
         let ports = SubscriptionPorts {
             log: memory.log(),
             membership: memory.membership(),
             offsets: memory.offsets(),
             jobs: memory.jobs(),
-            clock,
+            idempotency: memory.idempotency(),
+            clock: clock.clone(),
         };
         let subscriptions =
             Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());
         subscriptions.start().await.unwrap();
         let serving = watch::Sender::new(true);
+        let draining = CancellationToken::new();
         let services = Services {
             publisher: Arc::new(publisher),
             topics,
             subscriptions,
             limits,
+            clock,
+            draining: draining.clone(),
             serving: serving.subscribe(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -72,7 +78,7 @@ impl Front {
         let stop = CancellationToken::new();
         let task = tokio::spawn(api_grpc::serve(listener, services, GrpcConfig::default(), stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        let front = Self { channel, address, serving, stop, task };
+        let front = Self { channel, address, serving, draining, stop, task };
         let create =
             CreateTopicRequest { name: TOPIC.into(), partitions: Some(3), ..CreateTopicRequest::default() };
         front.topics().create_topic(create).await.unwrap();

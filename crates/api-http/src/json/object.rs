@@ -76,6 +76,28 @@ impl<'a> Object<'a> {
         raw.map(|raw| integer(&self.field(name), raw)).transpose()
     }
 
+    /// `true` or `false`.
+    pub(crate) fn boolean(&mut self, name: &str) -> Result<Option<bool>> {
+        match self.raw(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(raw) => Err(wrong_type(&self.field(name), "`true` or `false`", raw)),
+        }
+    }
+
+    /// A number.
+    pub(crate) fn number(&mut self, name: &str) -> Result<Option<f64>> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        let number = raw.parse().ok().filter(|_| !raw.starts_with(|c: char| c.is_ascii_alphabetic()));
+        number.map(Some).ok_or_else(|| wrong_type(&self.field(name), "a number", raw))
+    }
+
+    /// Whether a member is there and null.
+    pub(crate) fn is_null(&self, name: &str) -> bool {
+        self.members.iter().any(|(member, raw)| member == name && is_null(raw))
+    }
+
     /// The raw elements of an array, each with its path; empty where it is not there.
     pub(crate) fn array(&mut self, name: &str) -> Result<Vec<(String, &'a str)>> {
         let Some(raw) = self.raw(name) else { return Ok(Vec::new()) };

@@ -23,8 +23,7 @@ pub(crate) fn read<'a>(source: Source<'a>, raw: &'a str) -> Result<Event> {
         check_name(field, &name)?;
         match &*name {
             "partitionkey" => draft.key(source, &name, raw),
-            "idempotencykey" if crate::json::is_null(raw) => Ok(()),
-            "idempotencykey" => Err(Error::not_built(field)),
+            "idempotencykey" => draft.idempotency_key(source, raw),
             _ => {
                 // Equal names are told by the event's own check.
                 if let Some(value) = source.scalar(field, raw)? {
@@ -88,7 +87,7 @@ pub(crate) fn read_binary(headers: &HeaderMap, body: Bytes, limits: &Limits) -> 
             "datacontenttype" | "data" => {
                 return Err(Error::invalid(field, "is said by `content-type` and the body in binary mode"));
             }
-            "idempotencykey" => return Err(Error::not_built(field)),
+            "idempotencykey" => &mut event.idempotency_key,
             "id" => &mut event.id,
             "type" => &mut event.event_type,
             "source" => &mut event.source,
@@ -153,12 +152,14 @@ mod tests {
     #[test]
     fn extensions_stand_at_the_top() {
         let event = structured(
-            r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","partitionkey":"k","region":"eu","data":1}"#,
+            r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","partitionkey":"k","region":"eu","data":1,
+            "idempotencykey":"once"}"#,
         )
         .unwrap();
         assert_eq!(event.key, Some(Bytes::from("k")));
         assert_eq!(event.extensions, [("region".into(), "eu".into())]);
         assert_eq!(event.data, Some(Bytes::from("1")));
+        assert_eq!(event.idempotency_key.as_deref(), Some("once"));
     }
 
     #[test]
@@ -186,6 +187,7 @@ mod tests {
                 ("ce-time", b"1970-01-01T00:00:01Z"),
                 ("ce-partitionkey", b"k"),
                 ("ce-region", b"eu"),
+                ("ce-idempotencykey", b"once"),
                 ("x-other", b"not an attribute"),
             ],
             "body",
@@ -197,6 +199,7 @@ mod tests {
         assert_eq!(event.key, Some(Bytes::from("k")));
         assert_eq!(event.extensions, [("region".into(), "eu".into())]);
         assert_eq!(event.data, Some(Bytes::from("body")));
+        assert_eq!(event.idempotency_key.as_deref(), Some("once"));
     }
 
     #[test]

@@ -181,6 +181,7 @@ const KEY: u32 = 1 << 16;
 const PARTITION: u32 = 1 << 17;
 const HEADERS: u32 = 1 << 18;
 const EXTENSIONS: u32 = 1 << 19;
+const IDEMPOTENCY_KEY: u32 = 1 << 20;
 
 impl<'a> Draft<'a> {
     /// Takes a member that every format has; false where `name` is none.
@@ -261,6 +262,13 @@ impl<'a> Draft<'a> {
     pub(crate) fn extensions(&mut self, source: Source<'a>, raw: &'a str) -> Result<()> {
         self.once(EXTENSIONS, "extensions")?;
         self.event.extensions = source.extensions(raw)?;
+        Ok(())
+    }
+
+    /// Takes the idempotency key.
+    pub(crate) fn idempotency_key(&mut self, source: Source<'a>, raw: &'a str) -> Result<()> {
+        self.once(IDEMPOTENCY_KEY, "idempotencykey")?;
+        self.event.idempotency_key = source.text("idempotencykey", raw)?;
         Ok(())
     }
 

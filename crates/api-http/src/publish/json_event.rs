@@ -124,8 +124,7 @@ fn take<'a>(draft: &mut Draft<'a>, source: Source<'a>, name: &str, raw: &'a str)
         "partition" => draft.partition(raw),
         "headers" => draft.headers(source, raw),
         "extensions" => draft.extensions(source, raw),
-        "idempotencykey" if crate::json::is_null(raw) => Ok(()),
-        "idempotencykey" => Err(Error::not_built(name)),
+        "idempotencykey" => draft.idempotency_key(source, raw),
         _ => Err(unknown_field(short(name).to_owned(), name, &FIELDS)),
     }
 }
@@ -178,7 +177,7 @@ mod tests {
             "key":"k","partition":2,"headers":{"a":"1","b":null,"c":["x",{"base64":"AP8="}]},
             "data":{"any": [1.50]},"tenantid":"te","userid":"u","correlationid":"c","causationid":"ca",
             "traceparent":"tp","tracestate":"ts","datacontenttype":"application/json","dataschema":"ds",
-            "extensions":{"region":"eu","n":7,"yes":true,"none":null}}"#,
+            "extensions":{"region":"eu","n":7,"yes":true,"none":null},"idempotencykey":"once"}"#,
         );
         let text = |text: &str| Some(ByteString::from(text));
         let expected = Event {
@@ -207,6 +206,7 @@ mod tests {
             extensions: [("region", "eu"), ("n", "7"), ("yes", "true")]
                 .map(|(n, v)| (n.into(), v.into()))
                 .into(),
+            idempotency_key: text("once"),
         };
         assert_eq!(event, expected);
     }
@@ -278,7 +278,8 @@ mod tests {
         ] {
             assert_eq!(refused(body), invalid(field), "{body}");
         }
-        assert_eq!(refused(r#"{"idempotencykey":"a"}"#), (ErrorCode::NotSupported, "idempotencykey".into()));
+        assert_eq!(refused(r#"{"idempotencykey":7}"#), invalid("idempotencykey"));
+        assert_eq!(refused(r#"{"idempotencykey":"a","idempotencykey":"a"}"#), invalid("idempotencykey"));
         let deep = format!("{{\"data\":{}1{}}}", "[".repeat(20_000), "]".repeat(20_000));
         assert_eq!(refused(&deep), invalid("data"));
         let many: Vec<String> = (0..200).map(|n| format!("\"h{n}\":null")).collect();

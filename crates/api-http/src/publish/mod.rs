@@ -3,6 +3,7 @@
 mod cloudevents;
 mod draft;
 mod json_event;
+mod preferences;
 
 pub(crate) use draft::is_json;
 
@@ -19,10 +20,10 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{
     Error, ErrorCode, Result,
-    publish::{PublishContext, Receipt},
+    publish::{ANONYMOUS, PublishContext, Receipt, Refused},
 };
 use draft::Source;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use hyper::body::Body;
 use json_event::Published;
 
@@ -65,26 +66,46 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let format = Format::of(media_type(call.headers));
-    if call.headers.contains_key("idempotency-key") {
-        return Err(Error::not_built("idempotency-key").into());
-    }
-    let body = body::read(body, &call.bounds()).await?;
     let naming = format.naming();
+    let key = preferences::idempotency_key(call.headers)?;
+    let body = body::read(body, &call.bounds()).await?;
+    let body_bytes = body.len();
     let published = read(call, format, body).map_err(|error| Problem::named(error, naming))?;
+    let Published { mut items, is_batch } = published;
+    // Where the key came in the header, a fault of it is the header's.
+    let problem = |error: Error| match &key {
+        Some(_) => {
+            preferences::of_header(error).map_or_else(|error| Problem::named(error, naming), Problem::from)
+        }
+        None => Problem::named(error, naming),
+    };
+    if let Some(key) = &key {
+        preferences::give_key(key, &mut items, is_batch)?;
+    }
     let (traceparent, tracestate) = trace_context(call.headers);
     let context = PublishContext {
+        principal: ByteString::from_static(ANONYMOUS),
         source: ByteString::from_static(DEFAULT_SOURCE),
         correlation_id: Some(call.correlation_id.clone()),
         traceparent,
         tracestate,
     };
-    let results = call.services.publisher.publish(topic, published.items, &context).await?;
-    if published.is_batch {
+    let publisher = &call.services.publisher;
+    if preferences::respond_async(call.headers) {
+        let accepted = Box::pin(publisher.accept(topic, items, body_bytes, &context)).await;
+        let ids = accepted.map_err(|Refused { index, error }| match index.filter(|_| is_batch) {
+            Some(index) => problem(error).of_item(index),
+            None => problem(error),
+        })?;
+        return Ok(accepted_reply(&ids));
+    }
+    let results = publisher.publish(topic, items, &context).await?;
+    if is_batch {
         return Ok(batch_reply(&results, naming, call.correlation_id));
     }
     let no_result = || Err(Error::new(ErrorCode::Internal, "there is no receipt"));
     let receipt = results.into_iter().next().unwrap_or_else(no_result);
-    let receipt = receipt.map_err(|error| Problem::named(error, naming))?;
+    let receipt = receipt.map_err(problem)?;
     let mut out = Vec::with_capacity(192 + receipt.id.len() + receipt.topic.as_str().len());
     push_receipt(&mut out, &receipt);
     Ok(json(StatusCode::OK, out))
@@ -111,6 +132,25 @@ fn read(call: &Call<'_>, format: Format, body: Bytes) -> Result<Published> {
         Format::Batched => json_event::read_batch(source, &body, cloudevents::read).map(Published::batch),
         Format::Json | Format::Binary => json_event::read(source),
     }
+}
+
+/// What will be published later, by its ids.
+fn accepted_reply(ids: &[ByteString]) -> Reply {
+    let mut out = Vec::with_capacity(32 + ids.len() * 40);
+    out.extend_from_slice(b"{\"accepted\":");
+    push_u64(&mut out, ids.len() as u64);
+    out.extend_from_slice(b",\"ids\":[");
+    for (index, id) in ids.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_string(&mut out, id);
+    }
+    out.extend_from_slice(b"]}");
+    let mut reply = json(StatusCode::ACCEPTED, out);
+    let applied = HeaderValue::from_static(preferences::RESPOND_ASYNC);
+    reply.headers_mut().insert("preference-applied", applied);
+    reply
 }
 
 fn push_receipt(out: &mut Vec<u8>, receipt: &Receipt) {

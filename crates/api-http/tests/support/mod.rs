@@ -62,12 +62,19 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         membership: memory.membership(),
         offsets: memory.offsets(),
         jobs: memory.jobs(),
+        idempotency: memory.idempotency(),
         clock: clock.clone(),
     };
     let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());
     subscriptions.start().await.unwrap();
-    let publisher =
-        Publisher::new(memory.log(), topics.clone(), clock.clone(), limits.clone(), PublishConfig::default());
+    let publisher = Publisher::with_store(
+        memory.log(),
+        topics.clone(),
+        clock.clone(),
+        limits.clone(),
+        PublishConfig::default(),
+        Some(memory.idempotency()),
+    );
     let up = Component { name: "embedded", up: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {

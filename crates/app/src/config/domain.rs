@@ -10,7 +10,6 @@ use domain::{
     topics::TopicDefaults,
 };
 use ports::TopicName;
-use std::time::Duration;
 
 impl Config {
     /// The bounds on requests and events.
@@ -53,8 +52,9 @@ impl Config {
             commit_events_max: delivery.commit_events_max.0 as usize,
             buffer_events_max: delivery.buffer_events_max.0 as usize,
             buffer_bytes_max: delivery.buffer_bytes_max.0,
-            // Only how often an idle reader asks again.
-            read_wait: Duration::from_secs(5),
+            held_events_max: delivery.held_events_max.0 as usize,
+            metadata_bytes_max: delivery.metadata_bytes_max.0,
+            ..DeliveryConfig::default()
         }
     }
 
@@ -76,6 +76,7 @@ impl Config {
             routes: routes.collect::<Result<_, _>>()?,
             topics: topics.collect::<Result<_, _>>()?,
             default_type: ByteString::from(publish.default_type.as_str()),
+            ..PublishConfig::default()
         })
     }
 }

@@ -165,6 +165,8 @@ pub(crate) struct Delivery {
     pub(crate) commit_events_max: Count,
     pub(crate) buffer_events_max: Count,
     pub(crate) buffer_bytes_max: Bytes,
+    pub(crate) held_events_max: Count,
+    pub(crate) metadata_bytes_max: Bytes,
     pub(crate) drain_timeout: Time,
 }
 
@@ -311,6 +313,8 @@ impl Config {
             ("delivery.commit-events-max", self.delivery.commit_events_max.0 as usize, 1, 10_000_000),
             ("delivery.buffer-events-max", self.delivery.buffer_events_max.0 as usize, 1, 10_000_000),
             ("delivery.buffer-bytes-max", self.delivery.buffer_bytes_max.0, 1 << 10, 1 << 40),
+            ("delivery.held-events-max", self.delivery.held_events_max.0 as usize, 1, 10_000_000),
+            ("delivery.metadata-bytes-max", self.delivery.metadata_bytes_max.0, 128, 1 << 16),
             ("limits.request-bytes-max", limits.request_bytes_max.0, 1 << 10, 1 << 30),
             ("limits.batch-events-max", limits.batch_events_max.0 as usize, 1, 10_000_000),
             ("limits.key-bytes-max", limits.key_bytes_max.0, 1, 1 << 30),

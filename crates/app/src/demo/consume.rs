@@ -26,8 +26,11 @@ pub(super) async fn consume(shared: Arc<Shared>, consumer: usize) -> Outcome<()>
             ids.push(&delivery["ackId"]);
         }
         if !ids.is_empty() {
-            // What is not confirmed comes again, and is recognised by its id.
-            let _ = shared.post(&ack, &json!({"ack": ids})).await;
+            // What was handled stays so: the service that comes after the kill takes the same ids. What is not
+            // confirmed even then comes again, and is recognised by its id.
+            while shared.post(&ack, &json!({"ack": ids})).await.is_err() {
+                tokio::time::sleep(AGAIN).await;
+            }
         }
     }
 }

@@ -115,7 +115,7 @@ async fn demonstrate(folder: &Path) -> Outcome<()> {
     shared.create("/v1/topics", &json!({"name": TOPIC, "partitions": PARTITIONS})).await?;
     let subscription = json!({
         "name": SUBSCRIPTION, "topics": [TOPIC], "delivery": {"mode": "pull"},
-        "ordering": "partition", "ackTimeout": "10s",
+        "ordering": "key", "ackTimeout": "10s",
     });
     shared.create("/v1/subscriptions", &subscription).await?;
 

@@ -5,37 +5,44 @@
 //! travels to a client and back; [`commit_map`] how what is done beyond the committed offset travels in a
 //! commit's metadata.
 //!
-//! Invariants (checked by the property tests in `core/tests.rs` against a slow model):
-//! 1. *Prefix.* The committable offset never passes an undecided event, and never goes back.
+//! Invariants (checked by the property tests in `core/tests` against a slow model):
+//! 1. *Prefix.* The committable offset never passes an undecided event, and never goes back. An event is
+//!    decided once it is acknowledged (with claims: its claim is completed), kept as a dead letter, passed
+//!    over by the filter or on an operator's word, or found done.
 //! 2. *Once out.* An event has at most one live lease; only that lease, or its last one while the event is
 //!    not out again, decides it.
-//! 3. *Done is done.* An event that was acknowledged is never delivered again in this session, nor in one
-//!    that begins with what this one says is done.
-//! 4. *Order.* With [`Ordering::Partition`] one run is out at a time, the next undecided events in order, and
-//!    nothing else is delivered until each of it is decided. An event of it that is released or lapses takes
-//!    the undecided ones after it back; they come again behind it.
-//! 5. *Nothing is stuck.* Every undecided event is ready, or out with a lease that is decided, lapses, or
-//!    waits behind one of its run that is or does.
-//! 6. *Bounded.* What is buffered never exceeds the bounds by more than one fetch; what is remembered of
-//!    done events is at most one interval more than there are undecided ones, and those it began with.
-//! 7. *Attempts.* A lapse counts an attempt; a release, a hand-back and a take-back count none.
+//! 3. *Done is done.* An event that is done is never delivered again in this session, nor in one that begins
+//!    with what this one says is done.
+//! 4. *Order.* Of a lane (a partition with [`Ordering::Partition`], a key with [`Ordering::Key`]) one run is
+//!    out at a time, the next undecided events in order, and nothing else of it is delivered until each of
+//!    the run is decided. An event of a run that is released, fails or lapses takes the undecided ones after
+//!    it back; they come again behind it.
+//! 5. *Nothing is stuck.* Every undecided event is ready, or held until a time, or being claimed or settled,
+//!    or out with a lease that is decided, lapses, or waits behind one of its run that is or does.
+//! 6. *Bounded.* What is buffered never exceeds the bounds by more than one fetch; what is held has bounds of
+//!    its own; what is remembered of done events is at most one interval more than there are undecided ones,
+//!    and those it began with.
+//! 7. *Attempts.* A failure and a lapse count an attempt; a release, a hand-back and a take-back count none.
+//!    An event whose attempts are used up is not delivered again, and never forgotten: it is a dead letter,
+//!    and is done only when that is kept.
 //! 8. *Revoked is over.* After a revocation nothing is delivered and no decision changes what is to be
 //!    committed.
 //!
 //! An event costs a fixed number of look-ups in ordered maps of what is buffered; nothing is scanned.
-//!
-//! The seat for ordering by key is the lane (`core/lane.rs`), which holds a run. Today a partition is one
-//! lane, or every event goes by itself; keys make a lane each.
 
 pub mod ack_id;
+pub mod backoff;
 pub mod commit_map;
 mod core;
 mod done;
 mod lease;
 
-pub use self::core::PartitionCore;
+pub use self::core::{CLAIM_MARGIN, Now, PartitionCore};
 pub use done::DoneSet;
-pub use lease::{CoreConfig, Counters, Decision, Delivery, Lease, LeaseId, Status};
+pub use lease::{
+    ClaimTag, CoreConfig, Counters, DeadLetter, Decision, Delivery, Effect, Failures, Incoming, Lease,
+    LeaseId, Outcome, Own, Status, Taken, Ticket,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +54,7 @@ pub enum Ordering {
     None,
     /// That of the partition.
     Partition,
-    /// That of each key. Treated as [`Ordering::Partition`], which keeps at least as much order.
+    /// That of each key; events without one have none.
     Key,
 }
 

@@ -1,8 +1,12 @@
 //! What a subscription is: its definition as a client says it, as it is kept, and as it is shown.
 
-use super::policy::{DeadLetterPolicy, DedupPolicy, PushTarget, RetryPolicy};
+use super::dispatch::LEASE_MARGIN;
+use super::policy::{
+    DeadLetterPolicy, DedupPolicy, NewDeadLetter, NewDedup, NewRetry, PolicyDefaults, PushFormat, PushTarget,
+    RetryPolicy,
+};
 use crate::{
-    delivery::Ordering,
+    delivery::{Ordering, commit_map::Epoch},
     error::{Error, Result, invalid_name},
     limits::Limits,
     topics::topic_name,
@@ -22,6 +26,8 @@ const MAX_IN_FLIGHT_DEFAULT: u32 = 1000;
 const ACK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(12 * 3600));
 /// What `ackTimeout` is where a client does not say.
 const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// The most events of one request to a webhook.
+const PUSH_BATCH_MAX: usize = 100;
 /// The longest duration that is read.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -65,7 +71,7 @@ pub fn show_duration(duration: Duration) -> impl fmt::Display {
 }
 
 /// A subscription to create, as a client says it. What is `None` was left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NewSubscription {
     /// Its name, which is its consumer group.
     pub name: String,
@@ -83,6 +89,14 @@ pub struct NewSubscription {
     pub payload: Option<String>,
     /// `start`.
     pub start: Option<StartSpec>,
+    /// `retry`.
+    pub retry: NewRetry,
+    /// `deadLetter`.
+    pub dead_letter: NewDeadLetter,
+    /// `dedup`.
+    pub dedup: NewDedup,
+    /// `adoptGroup`: go on from the offsets of a group that is somebody else's.
+    pub adopt_group: bool,
     /// Fields that are known, were named, and are not built yet.
     pub not_built: Vec<String>,
 }
@@ -116,6 +130,16 @@ pub enum DeliveryMode {
 }
 
 impl DeliveryMode {
+    /// The most events of one run: a webhook that is sent one event at a time gets a key's next one only
+    /// after the last is decided.
+    pub(super) fn run_max(&self) -> usize {
+        match self {
+            Self::Pull | Self::Stream => usize::MAX,
+            Self::Push(target) if target.format == PushFormat::Batch => PUSH_BATCH_MAX,
+            Self::Push(_) => 1,
+        }
+    }
+
     /// The mode as it stands on the wire.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -176,12 +200,22 @@ pub struct Definition {
     /// Where it begins, as it was said.
     pub start: StartSpec,
     /// What `start` meant when the subscription was made: where each partition begins that has no
-    /// committed position. A partition that is not here, as it came later, begins at its first event.
+    /// committed position, or one of an earlier epoch. A partition that is not here, as it came later, begins
+    /// at its first event.
     #[serde(with = "as_places")]
-    pub places: BTreeMap<TopicPartition, Offset>,
+    pub places: BTreeMap<TopicPartition, Place>,
     /// When it was made, in epoch milliseconds.
     #[serde(rename = "createdAt")]
     pub created_at_ms: i64,
+}
+
+/// Where a partition begins an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The first event of it.
+    pub offset: Offset,
+    /// The epoch.
+    pub epoch: Epoch,
 }
 
 /// Why a subscription is paused.
@@ -195,7 +229,38 @@ pub struct Paused {
     pub detail: String,
 }
 
+impl Cause {
+    /// Why a subscription is paused.
+    pub(super) fn of(paused: &Paused) -> Self {
+        let code = match paused.code.as_str() {
+            "dead-letter-storm" => "dead-letter-storm",
+            "handler-gone" => "handler-gone",
+            _ => "paused",
+        };
+        Self { code, since: Timestamp(paused.since_ms), detail: paused.detail.clone() }
+    }
+}
+
 impl Definition {
+    /// The epoch that all partitions begin with.
+    pub fn first_epoch(&self) -> Epoch {
+        Epoch { counter: 0, id: self.uid }
+    }
+
+    /// How long a delivery may be out. That of a webhook ends when its call does, and this only where nobody
+    /// is left to notice.
+    pub(super) fn lease(&self) -> Duration {
+        match &self.mode {
+            DeliveryMode::Push(target) => target.timeout + LEASE_MARGIN,
+            DeliveryMode::Pull | DeliveryMode::Stream => self.ack_timeout,
+        }
+    }
+
+    /// What becomes of what cannot be handled.
+    pub fn dead_letter_policy(&self) -> DeadLetterPolicy {
+        self.dead_letter.clone().unwrap_or_else(|| DeadLetterPolicy::of(&self.name))
+    }
+
     /// When it was made.
     pub fn created_at(&self) -> Timestamp {
         Timestamp(self.created_at_ms)
@@ -203,7 +268,12 @@ impl Definition {
 }
 
 /// Checks what a client said, field by field, and decides what was left out. `places` is empty yet.
-pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> Result<Definition> {
+pub(super) fn decide(
+    new: &NewSubscription,
+    limits: &Limits,
+    defaults: &PolicyDefaults,
+    now: Timestamp,
+) -> Result<Definition> {
     let name = GroupId::new(&new.name).map_err(|error| invalid_name("name", &new.name, &error))?;
     if let Some(field) = new.not_built.first() {
         return Err(Error::not_built(field.clone()));
@@ -229,19 +299,17 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
     }
     let mode = match new.delivery_mode.as_deref() {
         None | Some("pull") => DeliveryMode::Pull,
-        Some(mode @ ("stream" | "push")) => {
+        Some("stream") => DeliveryMode::Stream,
+        Some("push") => {
             return Err(Error::not_built("delivery.mode")
-                .with_field("delivery.mode", format!("`{mode}` is not built yet; `pull` is")));
+                .with_field("delivery.mode", "`push` is not built yet; `pull` and `stream` are"));
         }
         Some(other) => return Err(one_of("delivery.mode", other, "`pull`, `stream` or `push`")),
     };
     let ordering = match new.ordering.as_deref() {
-        None | Some("partition") => Ordering::Partition,
+        None | Some("key") => Ordering::Key,
+        Some("partition") => Ordering::Partition,
         Some("none") => Ordering::None,
-        Some("key") => {
-            return Err(Error::not_built("ordering")
-                .with_field("ordering", "`key` is not built yet; `partition` keeps at least as much order"));
-        }
         Some(other) => return Err(one_of("ordering", other, "`key`, `partition` or `none`")),
     };
     let max_in_flight = match new.max_in_flight {
@@ -267,6 +335,9 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
         Some("bytes") => Payload::Bytes,
         Some(other) => return Err(one_of("payload", other, "`json` or `bytes`")),
     };
+    let retry = RetryPolicy::decide(&new.retry, ordering, &defaults.retry)?;
+    let dead_letter = DeadLetterPolicy::decide(&new.dead_letter, &name, &topics, defaults)?;
+    let dedup = DedupPolicy::decide(&new.dedup, &defaults.dedup)?;
     Ok(Definition {
         name,
         uid: Uuid::now_v7(),
@@ -277,9 +348,9 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
         ack_timeout,
         payload,
         filter: None,
-        retry: RetryPolicy::default(),
-        dead_letter: None,
-        dedup: DedupPolicy::default(),
+        retry,
+        dead_letter: Some(dead_letter),
+        dedup,
         paused: None,
         start: new.start.clone().unwrap_or_default(),
         places: BTreeMap::new(),
@@ -287,7 +358,7 @@ pub(super) fn decide(new: &NewSubscription, limits: &Limits, now: Timestamp) -> 
     })
 }
 
-fn one_of(field: &str, given: &str, right: &str) -> Error {
+pub(super) fn one_of(field: &str, given: &str, right: &str) -> Error {
     let given: String = given.chars().take(40).collect();
     Error::invalid(field, format!("must be {right} (given: {given:?})"))
 }
@@ -329,6 +400,10 @@ pub enum State {
     Active,
     /// No replica reads it.
     NoMembers,
+    /// Nothing is delivered until it is resumed.
+    Paused,
+    /// Its handler is out of order, and is tried with single deliveries.
+    CircuitOpen,
     /// It delivers less than it should; the causes say why.
     Degraded,
 }
@@ -339,6 +414,8 @@ impl State {
         match self {
             Self::Active => "active",
             Self::NoMembers => "no-members",
+            Self::Paused => "paused",
+            Self::CircuitOpen => "circuit-open",
             Self::Degraded => "degraded",
         }
     }
@@ -422,25 +499,43 @@ mod as_texts {
 }
 
 mod as_places {
+    use super::Place;
+    use crate::delivery::commit_map::Epoch;
     use ports::{Offset, PartitionId, TopicName, TopicPartition};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::collections::BTreeMap;
+    use uuid::Uuid;
 
-    type Places = BTreeMap<TopicPartition, Offset>;
+    type Places = BTreeMap<TopicPartition, Place>;
 
     pub(super) fn serialize<S: Serializer>(places: &Places, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(places.iter().map(|(at, offset)| (at.topic.as_str(), at.partition, offset)))
+        to.collect_seq(places.iter().map(|(at, Place { offset, epoch })| {
+            (at.topic.as_str(), at.partition, offset, epoch.counter, epoch.id)
+        }))
+    }
+
+    /// With its epoch, or, as it was kept before there were epochs, without.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Kept {
+        Now(String, PartitionId, Offset, u64, Uuid),
+        Before(String, PartitionId, Offset),
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Places, D::Error> {
-        let places = Vec::<(String, PartitionId, Offset)>::deserialize(from)?;
+        let places = Vec::<Kept>::deserialize(from)?;
         places
             .into_iter()
-            .map(|(topic, partition, offset)| {
-                Ok((
-                    TopicPartition::new(TopicName::new(&topic).map_err(D::Error::custom)?, partition),
-                    offset,
-                ))
+            .map(|kept| {
+                let (topic, partition, offset, counter, id) = match kept {
+                    Kept::Now(topic, partition, offset, counter, id) => {
+                        (topic, partition, offset, counter, id)
+                    }
+                    Kept::Before(topic, partition, offset) => (topic, partition, offset, 0, Uuid::nil()),
+                };
+                let topic = TopicName::new(&topic).map_err(D::Error::custom)?;
+                let place = Place { offset, epoch: Epoch { counter, id } };
+                Ok((TopicPartition::new(topic, partition), place))
             })
             .collect()
     }
@@ -449,7 +544,7 @@ mod as_places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorCode;
+    use crate::{error::ErrorCode, subscriptions::policy::NewStormGuard};
 
     fn new() -> NewSubscription {
         NewSubscription { name: "mail".into(), topics: vec!["orders".into()], ..NewSubscription::default() }
@@ -458,7 +553,7 @@ mod tests {
     fn refused(change: impl FnOnce(&mut NewSubscription)) -> Error {
         let mut new = new();
         change(&mut new);
-        decide(&new, &Limits::default(), Timestamp(0)).unwrap_err()
+        decide(&new, &Limits::default(), &PolicyDefaults::default(), Timestamp(0)).unwrap_err()
     }
 
     #[test]
@@ -498,8 +593,12 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_decided() {
-        let decided = decide(&new(), &Limits::default(), Timestamp(7)).unwrap();
-        assert_eq!(decided.ordering, Ordering::Partition);
+        let decided = decide(&new(), &Limits::default(), &PolicyDefaults::default(), Timestamp(7)).unwrap();
+        assert_eq!(decided.ordering, Ordering::Key);
+        assert_eq!(decided.retry, RetryPolicy::default());
+        assert_eq!(decided.dedup, DedupPolicy::default());
+        let dead_letter = decided.dead_letter_policy();
+        assert_eq!((dead_letter.enabled, dead_letter.topic.as_str()), (true, "mail.dlq"));
         assert_eq!(decided.max_in_flight, 1000);
         assert_eq!(decided.ack_timeout, Duration::from_secs(30));
         assert_eq!(decided.payload, Payload::Json);
@@ -521,9 +620,28 @@ mod tests {
         assert_eq!(field(refused(|new| new.payload = Some("xml".into()))), bad("payload"));
         assert_eq!(field(refused(|new| new.delivery_mode = Some("pigeon".into()))), bad("delivery.mode"));
         let not_built = |name: &str| (ErrorCode::NotSupported, name.to_owned());
-        assert_eq!(field(refused(|new| new.ordering = Some("key".into()))), not_built("ordering"));
+        assert_eq!(field(refused(|new| new.ordering = Some("sideways".into()))), bad("ordering"));
+        let retry = |change: fn(&mut NewRetry)| field(refused(|new| change(&mut new.retry)));
+        assert_eq!(retry(|retry| retry.strategy = Some("topics".into())), bad("retry.strategy"));
+        assert_eq!(retry(|retry| retry.max_retries = Some(-2)), bad("retry.maxRetries"));
+        assert_eq!(retry(|retry| retry.initial_delay = Some("-1s".into())), bad("retry.initialDelay"));
+        assert_eq!(retry(|retry| retry.initial_delay = Some("6m".into())), bad("retry.initialDelay"));
+        assert_eq!(retry(|retry| retry.max_delay = Some("99999d".into())), bad("retry.maxDelay"));
+        assert_eq!(retry(|retry| retry.multiplier = Some(0.5)), bad("retry.multiplier"));
+        assert_eq!(retry(|retry| retry.multiplier = Some(f64::NAN)), bad("retry.multiplier"));
+        assert_eq!(retry(|retry| retry.jitter = Some("some".into())), bad("retry.jitter"));
+        let dead = |change: fn(&mut NewDeadLetter)| field(refused(|new| change(&mut new.dead_letter)));
+        assert_eq!(dead(|dead| dead.topic = Some("a/b".into())), bad("deadLetter.topic"));
+        assert_eq!(dead(|dead| dead.topic = Some("orders".into())), bad("deadLetter.topic"));
+        let guard = |ratio, window| Some(Some(NewStormGuard { ratio, window }));
+        let storm = |guard| field(refused(|new| new.dead_letter.storm_guard = guard));
+        assert_eq!(storm(guard(Some(0.0), None)), bad("deadLetter.stormGuard.ratio"));
+        assert_eq!(storm(guard(None, Some(0))), bad("deadLetter.stormGuard.window"));
+        let dedup = |change: fn(&mut NewDedup)| field(refused(|new| change(&mut new.dedup)));
+        assert_eq!(dedup(|dedup| dedup.ttl = Some("0s".into())), bad("dedup.ttl"));
+        assert_eq!(dedup(|dedup| dedup.on_store_failure = Some("hope".into())), bad("dedup.onStoreFailure"));
         assert_eq!(field(refused(|new| new.delivery_mode = Some("push".into()))), not_built("delivery.mode"));
-        assert_eq!(field(refused(|new| new.not_built.push("dedup".into()))), not_built("dedup"));
+        assert_eq!(field(refused(|new| new.not_built.push("filter".into()))), not_built("filter"));
     }
 
     #[test]
@@ -546,8 +664,10 @@ mod tests {
 
     #[test]
     fn a_definition_reads_back_as_it_was_kept() {
-        let mut decided = decide(&new(), &Limits::default(), Timestamp(7)).unwrap();
-        decided.places.insert(TopicPartition::new(decided.topics[0].clone(), 1), 99);
+        let mut decided =
+            decide(&new(), &Limits::default(), &PolicyDefaults::default(), Timestamp(7)).unwrap();
+        let place = Place { offset: 99, epoch: Epoch { counter: 3, id: Uuid::now_v7() } };
+        decided.places.insert(TopicPartition::new(decided.topics[0].clone(), 1), place);
         let kept = serde_json::to_vec(&decided).unwrap();
         assert_eq!(serde_json::from_slice::<Definition>(&kept).unwrap(), decided);
     }

@@ -10,10 +10,15 @@
 //! 2. A pull whose future is dropped gives back what it would have given, with no attempt counted.
 //! 3. An `ackId` is believed only when its signature is this service's and it names this subscription.
 
+pub mod circuit;
 mod definition;
+mod dispatch;
 mod engine;
+mod mirror;
 pub mod policy;
 mod store;
+
+pub use dispatch::HandlerOptions;
 
 pub use definition::{
     Cause, Definition, DeliveryMode, NewSubscription, Paused, Payload, StartSpec, State, SubscriptionView,
@@ -30,16 +35,19 @@ use crate::{
     topics::Topics,
 };
 use bytestring::ByteString;
+use definition::Place;
+use dispatch::Dispatcher;
 use engine::{EngineHandle, Item, PartitionKey, Snapshot};
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use parking_lot::RwLock;
+use policy::PolicyDefaults;
 use ports::{
-    Clock, EventLog, GroupId, GroupMembership, JobStore, Monotonic, Offset, OffsetStore, PartitionId,
-    Position, StoredRecord, Timestamp, TopicName, TopicPartition,
+    Clock, EventHandler, EventLog, Failure, GroupId, GroupMembership, IdempotencyStore, JobStore, Monotonic,
+    Offset, OffsetStore, PartitionId, Position, StoredRecord, Timestamp, TopicName, TopicPartition,
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -47,6 +55,8 @@ use std::{
 const PULL_MAX_DEFAULT: usize = 100;
 /// How long creating a subscription waits for its engine to join the group.
 const JOIN_PATIENCE: Duration = Duration::from_secs(1);
+/// The most bytes of a reason.
+const REASON_BYTES_MAX: usize = 4 << 10;
 /// The longest that a delivery's time can be extended by at once.
 const EXTEND_MAX: Duration = Duration::from_secs(12 * 3600);
 
@@ -61,13 +71,17 @@ pub struct SubscriptionPorts {
     pub offsets: Arc<dyn OffsetStore>,
     /// Their definitions.
     pub jobs: Arc<dyn JobStore>,
+    /// What was done already.
+    pub idempotency: Arc<dyn IdempotencyStore>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
 
 /// How delivery works inside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeliveryConfig {
+    /// What a subscription does where nobody says.
+    pub defaults: PolicyDefaults,
     /// What this replica is called among a group's members.
     pub member: String,
     /// The longest that progress waits for its commit.
@@ -76,22 +90,37 @@ pub struct DeliveryConfig {
     pub commit_events_max: usize,
     /// The most events that a partition's buffer holds; at least twice `maxInFlight` is taken.
     pub buffer_events_max: usize,
+    /// The most events of a partition that wait because they, or earlier ones of their key, are to be tried
+    /// again. Others are read on until then.
+    pub held_events_max: usize,
     /// The most bytes that the buffers of a subscription's partitions hold together; each has at least
     /// 1 MiB.
     pub buffer_bytes_max: usize,
+    /// The most bytes of a commit's metadata: Kafka's `offset.metadata.max.bytes`.
+    pub metadata_bytes_max: usize,
+    /// How often positions are mirrored to the state store at most.
+    pub mirror_interval: Duration,
     /// How long one read waits for events.
     pub read_wait: Duration,
+    /// What is left to chance is drawn from this, so that a run can be played again; `None` draws from the
+    /// system.
+    pub seed: Option<u64>,
 }
 
 impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
+            defaults: PolicyDefaults::default(),
             member: "event-streaming".into(),
             commit_interval: Duration::from_millis(100),
             commit_events_max: 10_000,
             buffer_events_max: 2_000,
+            held_events_max: 10_000,
             buffer_bytes_max: 16 << 20,
+            metadata_bytes_max: crate::delivery::commit_map::BYTES_MAX,
+            mirror_interval: Duration::from_secs(60),
             read_wait: Duration::from_secs(5),
+            seed: None,
         }
     }
 }
@@ -121,7 +150,7 @@ pub struct PulledDelivery {
     /// Its partition.
     pub partition: PartitionId,
     /// The record.
-    pub record: StoredRecord,
+    pub record: Arc<StoredRecord>,
 }
 
 /// Decisions on deliveries, by `ackId`.
@@ -159,12 +188,46 @@ pub struct RejectItem {
     pub reason: Option<String>,
 }
 
+/// One event that is to be passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skip {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i64,
+    /// Its offset.
+    pub offset: i64,
+    /// Why, for the log.
+    pub reason: String,
+}
+
 #[derive(Debug)]
 struct Entry {
     definition: Arc<Definition>,
     version: u64,
-    engine: EngineHandle,
+    engine: Arc<EngineHandle>,
+    /// Gives deliveries to a handler of this process, where it has one.
+    dispatcher: Option<Arc<Dispatcher>>,
 }
+
+impl Entry {
+    /// The same engine under a definition of which it has been told.
+    fn with(&self, definition: Arc<Definition>, version: u64) -> Arc<Self> {
+        let dispatcher = self.dispatcher.clone();
+        Arc::new(Self { definition, version, engine: self.engine.clone(), dispatcher })
+    }
+
+    /// Takes nothing more, lets what is out be decided until `drain_until`, and ends.
+    async fn stop(&self, drain_until: Option<Monotonic>) {
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.stop_taking();
+        }
+        self.engine.stop(drain_until).await;
+    }
+}
+
+/// A handler of this process, and how it is called.
+type Linked = (Arc<dyn EventHandler>, HandlerOptions);
 
 /// The subscriptions of this replica.
 #[derive(Debug)]
@@ -174,6 +237,9 @@ pub struct Subscriptions {
     limits: Arc<Limits>,
     config: Arc<DeliveryConfig>,
     entries: RwLock<BTreeMap<GroupId, Arc<Entry>>>,
+    /// Handlers that are linked in, by subscription.
+    handlers: RwLock<BTreeMap<GroupId, Linked>>,
+    this: Weak<Self>,
     ack_ids: OnceLock<AckIds>,
     /// Creating and deleting happen one after another.
     changing: tokio::sync::Mutex<()>,
@@ -187,7 +253,9 @@ impl Subscriptions {
         limits: Arc<Limits>,
         config: DeliveryConfig,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            handlers: RwLock::default(),
             ports,
             topics,
             limits,
@@ -218,7 +286,8 @@ impl Subscriptions {
     /// `invalid_request` and `not_supported` by field, `topic_not_found`, `already_exists`, and `conflict`
     /// where a consumer group of that name belongs to somebody else.
     pub async fn create(&self, new: NewSubscription) -> Result<SubscriptionView> {
-        let mut definition = definition::decide(&new, &self.limits, self.ports.clock.wall())?;
+        let mut definition =
+            definition::decide(&new, &self.limits, &self.config.defaults, self.ports.clock.wall())?;
         let _changing = self.changing.lock().await;
         let exists = || {
             let detail = format!("subscription `{}` exists already", definition.name);
@@ -248,8 +317,10 @@ impl Subscriptions {
             };
             partitions.insert(topic.clone(), meta.partitions);
         }
-        definition.places = self.places(&definition.start, &partitions).await?;
-        self.take_over_group(&definition, &partitions).await?;
+        let places = self.places(&definition.start, &partitions).await?;
+        let epoch = definition.first_epoch();
+        definition.places = places.into_iter().map(|(at, offset)| (at, Place { offset, epoch })).collect();
+        self.take_over_group(&definition, &partitions, new.adopt_group).await?;
         let version = store::put(&*self.ports.jobs, &definition).await?.ok_or_else(exists)?;
         let entry = self.enter(Arc::new(definition), version);
         self.entries.write().insert(entry.definition.name.clone(), entry.clone());
@@ -276,8 +347,8 @@ impl Subscriptions {
         let _changing = self.changing.lock().await;
         let entry = self.entry(name)?;
         self.entries.write().remove(&entry.definition.name);
-        entry.engine.stop(None).await;
-        let removed = store::remove(&self.ports, &entry.definition, entry.version).await;
+        entry.stop(None).await;
+        let removed = store::remove(&self.ports, &entry.definition).await;
         if removed.is_err() {
             let entry = self.enter(entry.definition.clone(), entry.version);
             self.entries.write().insert(entry.definition.name.clone(), entry);
@@ -313,12 +384,13 @@ impl Subscriptions {
             .accept()
             .into_iter()
             .map(|handed| {
-                let engine::Handed { key, topic, delivery } = handed;
+                let engine::Handed { key, topic, delivery, .. } = handed;
                 let target = AckTarget {
                     subscription_uid: subscription,
                     topic: key.topic,
                     partition: key.partition,
                     lease: delivery.lease,
+                    claim: delivery.claim,
                 };
                 let left = delivery.deadline.since(now).as_millis() as i64;
                 PulledDelivery {
@@ -335,7 +407,7 @@ impl Subscriptions {
         Ok(Pulled { definition: entry.definition.clone(), deliveries })
     }
 
-    /// Applies decisions and answers each, in the order `ack`, `extend`, `release`.
+    /// Applies decisions and answers each, in the order `ack`, `retry`, `reject`, `extend`, `release`.
     ///
     /// # Errors
     /// `subscription_not_found`, and `invalid_request` where a field is at fault: nothing is applied then.
@@ -344,13 +416,25 @@ impl Subscriptions {
     /// Dropping the future leaves open which of the decisions are applied; saying them again is right.
     pub async fn acknowledge(&self, name: &str, request: AckRequest) -> Result<Vec<(String, Status)>> {
         let entry = self.entry(name)?;
-        let count = request.ack.len() + request.extend.len() + request.release.len();
+        let count = request.ack.len()
+            + request.retry.len()
+            + request.reject.len()
+            + request.extend.len()
+            + request.release.len();
         if count > self.limits.batch_events_max {
             let most = self.limits.batch_events_max;
             return Err(Error::invalid(
                 "ack",
                 format!("and the other lists hold at most {most} ids together"),
             ));
+        }
+        let reasons = (request.retry.iter().map(|item| ("retry", &item.reason)).enumerate())
+            .chain(request.reject.iter().map(|item| ("reject", &item.reason)).enumerate());
+        for (index, (list, reason)) in reasons {
+            if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+                let field = format!("{list}[{index}].reason");
+                return Err(Error::invalid(field, format!("must have at most {REASON_BYTES_MAX} bytes")));
+            }
         }
         for (index, (_, by)) in request.extend.iter().enumerate() {
             if by.is_zero() || *by > EXTEND_MAX {
@@ -360,8 +444,16 @@ impl Subscriptions {
             }
         }
         let decisions = (request.ack.into_iter().map(|id| (id, Decision::Ack)))
+            .chain(request.retry.into_iter().map(|item| {
+                let failure = failure("retry", "the client asked for it to come again", item.reason);
+                (item.ack_id, Decision::Retry { after: item.after, failure })
+            }))
+            .chain(request.reject.into_iter().map(|item| {
+                let failure = failure("rejected", "the client rejected it", item.reason);
+                (item.ack_id, Decision::Reject { failure })
+            }))
             .chain(request.extend.into_iter().map(|(id, by)| (id, Decision::Extend(by))))
-            .chain(request.release.into_iter().map(|id| (id, Decision::Release)));
+            .chain(request.release.into_iter().map(|id| (id, Decision::Release { after: Duration::ZERO })));
         let ids = self.ack_ids()?;
         let subscription = engine::uid_hash(&entry.definition.uid);
         let mut results = Vec::with_capacity(count);
@@ -369,7 +461,7 @@ impl Subscriptions {
         for (index, (id, decision)) in decisions.enumerate() {
             if let Some(target) = ids.decode(&id).filter(|target| target.subscription_uid == subscription) {
                 let key = PartitionKey { topic: target.topic, partition: target.partition };
-                items.push(Item { index, key, lease: target.lease, decision });
+                items.push(Item { index, key, lease: target.lease, claim: target.claim, decision });
             }
             results.push((id, Status::Unknown));
         }
@@ -379,13 +471,112 @@ impl Subscriptions {
         Ok(results)
     }
 
+    /// Delivers nothing more until [`Self::resume`]. What is out may be decided.
+    pub async fn pause(&self, name: &str) -> Result<SubscriptionView> {
+        let since_ms = self.ports.clock.wall().0;
+        let detail = "it was paused; resume it to go on".to_owned();
+        self.set_paused(name, Some(Paused { code: "operator".to_owned(), since_ms, detail })).await
+    }
+
+    /// Delivers again, whoever paused it.
+    pub async fn resume(&self, name: &str) -> Result<SubscriptionView> {
+        self.set_paused(name, None).await
+    }
+
+    /// Passes over one undecided event, for good; what is out of it decides nothing any more. Leaves a line
+    /// in the log that says who was passed over and why.
+    ///
+    /// # Errors
+    /// `invalid_request` by field; `conflict` where the event is not undecided here: it is done, or not read
+    /// yet, or another replica owns its partition.
+    pub async fn skip(&self, name: &str, skip: Skip) -> Result<()> {
+        let entry = self.entry(name)?;
+        let topic = crate::topics::topic_name("topic", &skip.topic)?;
+        if !entry.definition.topics.contains(&topic) {
+            return Err(Error::invalid(
+                "topic",
+                format!("`{topic}` is not one of the subscription's topics"),
+            ));
+        }
+        let partition = PartitionId::try_from(skip.partition).map_err(|_| {
+            Error::invalid("partition", format!("must be a partition's number (given: {})", skip.partition))
+        })?;
+        let offset = Offset::try_from(skip.offset).map_err(|_| {
+            Error::invalid("offset", format!("must not be negative (given: {})", skip.offset))
+        })?;
+        if skip.reason.trim().is_empty() || skip.reason.len() > REASON_BYTES_MAX {
+            return Err(Error::invalid(
+                "reason",
+                format!("must say why, in at most {REASON_BYTES_MAX} bytes"),
+            ));
+        }
+        let key = PartitionKey { topic: engine::name_hash(topic.as_str()), partition };
+        if !entry.engine.skip(key, offset).await? {
+            let detail = format!(
+                "offset {offset} of {topic}-{partition} is not undecided here: it is done, not read yet, or another replica's"
+            );
+            return Err(
+                Error::new(ErrorCode::Conflict, detail).with_field("offset", "names no undecided event")
+            );
+        }
+        tracing::warn!(subscription = name, %topic, partition, offset, reason = skip.reason, "an event was passed over on somebody's word");
+        Ok(())
+    }
+
+    /// Gives the events of a subscription to a handler of this process, from now on and also when the
+    /// subscription is made later; clients may pull beside it. Retries, deduplication, dead letters and the
+    /// circuit are the subscription's.
+    pub async fn handle(
+        &self,
+        name: &str,
+        handler: Arc<dyn EventHandler>,
+        options: HandlerOptions,
+    ) -> Result<()> {
+        let name = GroupId::new(name).map_err(|error| invalid_name("name", name, &error))?;
+        let _changing = self.changing.lock().await;
+        self.handlers.write().insert(name.clone(), (handler, options));
+        let entry = self.entries.read().get(&name).cloned();
+        if let Some(entry) = entry {
+            self.replace_entry(&entry, entry.definition.clone(), entry.version).await;
+        }
+        Ok(())
+    }
+
+    /// Ends an engine and begins another with this definition.
+    async fn replace_entry(&self, entry: &Entry, definition: Arc<Definition>, version: u64) {
+        entry.stop(None).await;
+        let entry = self.enter(definition, version);
+        self.entries.write().insert(entry.definition.name.clone(), entry);
+    }
+
+    /// Pauses a subscription by the service's own decision, and keeps that.
+    async fn pause_for(&self, name: &GroupId, code: &str, detail: String) -> Result<()> {
+        let since_ms = self.ports.clock.wall().0;
+        self.set_paused(name.as_str(), Some(Paused { code: code.to_owned(), since_ms, detail })).await?;
+        Ok(())
+    }
+
+    /// Keeps that a subscription is paused, or is not any more, and tells its engine. What is out stays out.
+    async fn set_paused(&self, name: &str, paused: Option<Paused>) -> Result<SubscriptionView> {
+        let _changing = self.changing.lock().await;
+        let entry = self.entry(name)?;
+        let jobs = &*self.ports.jobs;
+        let (definition, version) =
+            store::change(jobs, &entry.definition, |definition| definition.paused.clone_from(&paused))
+                .await?;
+        entry.engine.pause(definition.paused.as_ref().map(Cause::of)).await?;
+        let changed = entry.with(Arc::new(definition), version);
+        self.entries.write().insert(changed.definition.name.clone(), changed.clone());
+        Ok(self.view(&changed).await)
+    }
+
     /// Stops delivering: waiting pulls are answered, what is out may be decided until `deadline`, progress
     /// is committed, and the groups are left.
     pub async fn shutdown(&self, deadline: Monotonic) {
         let _changing = self.changing.lock().await;
         let entries: Vec<_> = self.entries.read().values().cloned().collect();
         let mut stopping: FuturesUnordered<_> =
-            entries.iter().map(|entry| entry.engine.stop(Some(deadline))).collect();
+            entries.iter().map(|entry| entry.stop(Some(deadline))).collect();
         while stopping.next().await.is_some() {}
     }
 
@@ -407,14 +598,38 @@ impl Subscriptions {
     }
 
     fn enter(&self, definition: Arc<Definition>, version: u64) -> Arc<Entry> {
-        let engine = engine::spawn(
+        let on_pause = |code: &'static str| {
+            let (this, name) = (self.this.clone(), definition.name.clone());
+            move |detail: String| {
+                let (this, name) = (this.clone(), name.clone());
+                tokio::spawn(async move {
+                    let Some(this) = this.upgrade() else { return };
+                    if let Err(error) = this.pause_for(&name, code, detail).await {
+                        tracing::error!(subscription = %name, %error, "a pause cannot be kept: it ends with this process");
+                    }
+                });
+            }
+        };
+        let on_storm = on_pause("dead-letter-storm");
+        let engine = Arc::new(engine::spawn(
             definition.clone(),
             self.ports.clone(),
             self.topics.clone(),
             self.config.clone(),
             self.limits.pull_waiters_max,
-        );
-        Arc::new(Entry { definition, version, engine })
+            Box::new(move |cause| on_storm(cause.detail)),
+        ));
+        let on_gone = on_pause("handler-gone");
+        let dispatcher = self.handler_of(&definition).map(|(handler, options)| {
+            let on_gone = Box::new(move |failure: Failure| on_gone(failure.message));
+            Arc::new(Dispatcher::spawn(engine.clone(), handler, options, self.ports.clock.clone(), on_gone))
+        });
+        Arc::new(Entry { definition, version, engine, dispatcher })
+    }
+
+    /// Who handles a subscription's events in this process.
+    fn handler_of(&self, definition: &Definition) -> Option<Linked> {
+        self.handlers.read().get(&definition.name).cloned()
     }
 
     /// Where partitions begin that do not begin at their first event.
@@ -445,6 +660,7 @@ impl Subscriptions {
         &self,
         definition: &Definition,
         partitions: &BTreeMap<TopicName, u32>,
+        adopt: bool,
     ) -> Result<()> {
         let all: Vec<_> = partitions
             .iter()
@@ -457,13 +673,19 @@ impl Subscriptions {
             let name = &definition.name;
             Err(Error::new(
                 ErrorCode::Conflict,
-                format!("the consumer group `{name}` {detail}; take another name"),
+                format!(
+                    "the consumer group `{name}` {detail}; take another name, or `adoptGroup` to go on from its offsets"
+                ),
             )
             .with_field("name", "is the name of a consumer group that is not a subscription"))
         };
         let mut ours = false;
         for committed in committed.into_iter().flatten() {
             if !crate::delivery::commit_map::is_ours(&committed.metadata) {
+                if adopt {
+                    // Each is where its partition begins: the engine finds it when it opens it.
+                    continue;
+                }
                 return foreign("has offsets that no subscription committed");
             }
             ours = true;
@@ -496,13 +718,25 @@ impl Subscriptions {
     async fn view(&self, entry: &Entry) -> SubscriptionView {
         // An engine that ends this moment is a member of nothing any more.
         let snapshot = entry.engine.snapshot().await.unwrap_or_default();
-        let Snapshot { joined, in_flight, mut causes, progress } = snapshot;
+        let Snapshot { joined, in_flight, held, paused, mut causes, progress } = snapshot;
+        let others = causes.len();
+        causes.extend(paused);
         let lag = self.lag(&progress).await;
+        let is_paused = causes.len() > others;
+        let open = entry.dispatcher.as_ref().and_then(|dispatcher| dispatcher.cause());
+        let is_open = open.is_some();
+        causes.extend(open);
         causes.sort_by_key(|cause| cause.since);
-        let state = match (joined, causes.is_empty()) {
-            (false, _) => State::NoMembers,
-            (true, false) => State::Degraded,
-            (true, true) => State::Active,
+        let state = if is_paused {
+            State::Paused
+        } else if !joined {
+            State::NoMembers
+        } else if is_open {
+            State::CircuitOpen
+        } else if causes.is_empty() {
+            State::Active
+        } else {
+            State::Degraded
         };
         SubscriptionView {
             definition: entry.definition.clone(),
@@ -511,7 +745,7 @@ impl Subscriptions {
             causes,
             lag,
             in_flight: in_flight as u64,
-            held: 0,
+            held: held as u64,
             members: if joined { vec![self.config.member.clone()] } else { Vec::new() },
         }
     }
@@ -531,6 +765,10 @@ impl Subscriptions {
         };
         join_all(progress.iter().map(of_topic)).await.into_iter().sum()
     }
+}
+
+fn failure(kind: &str, otherwise: &str, reason: Option<String>) -> Failure {
+    Failure::new(kind, reason.unwrap_or_else(|| otherwise.to_owned()))
 }
 
 /// Names runs, and makes the name of each once.

@@ -3,9 +3,9 @@
 use crate::fixtures;
 use futures::future::BoxFuture;
 use ports::{
-    AppendRequest, Appended, ErrorKind, EventLog, Fetched, GroupMembership, JobStore, LogReader, Offset,
-    OffsetStore, PartitionId, PortError, ReadLimits, Record, StoredRecord, TopicAdmin, TopicName,
-    TopicPartition, TopicSpec,
+    AppendRequest, Appended, ErrorKind, EventLog, Fetched, GroupMembership, IdempotencyStore, JobStore,
+    LogReader, Offset, OffsetStore, PartitionId, PortError, ReadLimits, Record, StoredRecord, TopicAdmin,
+    TopicName, TopicPartition, TopicSpec,
 };
 use std::{any::Any, collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
 
@@ -24,6 +24,7 @@ pub struct Backend {
     membership: Option<Arc<dyn GroupMembership>>,
     offsets: Option<Arc<dyn OffsetStore>>,
     jobs: Option<Arc<dyn JobStore>>,
+    idempotency: Option<Arc<dyn IdempotencyStore>>,
     make_gap: Option<MakeGap>,
     reopen: Option<Reopen>,
     /// Dropped after the ports.
@@ -68,6 +69,13 @@ impl Backend {
     #[must_use]
     pub fn with_jobs(mut self, jobs: Arc<dyn JobStore>) -> Self {
         self.jobs = Some(jobs);
+        self
+    }
+
+    /// With these claims.
+    #[must_use]
+    pub fn with_idempotency(mut self, idempotency: Arc<dyn IdempotencyStore>) -> Self {
+        self.idempotency = Some(idempotency);
         self
     }
 
@@ -122,6 +130,11 @@ impl Backend {
     /// The documents.
     pub fn jobs(&self) -> &Arc<dyn JobStore> {
         self.jobs.as_ref().expect("the backend has a JobStore")
+    }
+
+    /// The claims.
+    pub fn idempotency(&self) -> &Arc<dyn IdempotencyStore> {
+        self.idempotency.as_ref().expect("the backend has an IdempotencyStore")
     }
 
     /// Drops all ports and opens the same data again. A backend that keeps nothing stays as it is.

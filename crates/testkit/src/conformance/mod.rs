@@ -10,6 +10,7 @@
 //! testkit::group_membership_conformance!(memory_group_membership, memory);
 //! testkit::offset_store_conformance!(memory_offset_store, memory);
 //! testkit::job_store_conformance!(memory_job_store, memory);
+//! testkit::idempotency_store_conformance!(memory_idempotency_store, memory);
 //! ```
 //!
 //! Each test makes a backend, and topics and groups of names that nobody else has, so that all can share
@@ -19,6 +20,7 @@
 mod backend;
 pub mod event_log;
 pub mod groups;
+pub mod idempotency_store;
 pub mod job_store;
 pub mod topic_admin;
 

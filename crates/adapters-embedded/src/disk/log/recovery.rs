@@ -130,9 +130,11 @@ fn recover_last(fs: &dyn FileSystem, last: &mut Held) -> Result<Index, Fault> {
                 what,
                 "cut off the end of a segment, as after a crash"
             );
-            file.truncate(whole).map_err(|error| io_fault("cut off the end of", &error))?;
         }
     }
+    // Also where nothing is to be cut: the process before may have cut the file and died after the sync of
+    // that had failed. Then the size is seen and not durable, and a loss of power would bring the end back.
+    file.truncate(whole).map_err(|error| io_fault("cut off the end of", &error))?;
     file.sync_data().map_err(|error| io_fault("sync", &error))?;
     last.len = whole;
     Ok(index)

@@ -3,3 +3,4 @@ mod opening;
 mod writing;
 
 pub(crate) use disk::Disk;
+pub(crate) use writing::hold_up;

@@ -20,7 +20,7 @@ use testkit::{SystemLikeClock, conformance::within};
 const KIND: JobKind = JobKind::Subscription;
 
 /// Holds the writer up until what it gives is dropped.
-async fn hold_up(tables: &Tables) -> mpsc::Sender<()> {
+pub(crate) async fn hold_up(tables: &Tables) -> mpsc::Sender<()> {
     let (let_go, wait) = mpsc::channel::<()>();
     let (begun, has_begun) = tokio::sync::oneshot::channel();
     let tables = tables.clone();

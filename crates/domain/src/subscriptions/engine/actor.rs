@@ -1,24 +1,36 @@
 //! The task that owns a subscription's partitions.
 
 use super::{
-    Command, Context, Handed, Item, Offer, PartitionKey, Progress, Returned, Snapshot, backoff,
+    Command, Context, PartitionKey, Progress, Returned, Snapshot, backoff,
+    claiming::{Claimed, StoreState},
     commits::{self, Committed, Mark, Part},
+    dead_letters::{DeadLetters, Written},
+    deciding::{Reply, SettledBatch, Settling},
     member::{Member, News},
-    name_hash, nothing,
-    opening::{self, Assigned, Opened, Opening},
+    nothing,
+    opening::{self, Assigned, Opened, Opening, Start},
+    owned::{Owned, key_of},
     reading::{self, Found, Reading},
+    serving::Waiter,
+    storm::Storm,
 };
 use crate::{
-    delivery::{CoreConfig, PartitionCore, Status},
-    subscriptions::Cause,
+    delivery::{CoreConfig, Effect, Incoming, PartitionCore, backoff::Backoff},
+    subscriptions::{
+        Cause,
+        mirror::{self, Mirrored},
+        policy::Jitter,
+    },
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use ports::{
-    ErrorKind, Generation, Handover, LogReader, MembershipEvent, Monotonic, Offset, ReadLimits,
-    TopicPartition,
+    ErrorKind, Generation, Handover, MembershipEvent, Monotonic, ReadLimits, StoredRecord, TopicPartition,
 };
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use slab::Slab;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -32,40 +44,12 @@ const READ_BYTES_MAX: usize = 1 << 20;
 const BUFFER_BYTES_MIN: usize = 1 << 20;
 /// How long the last commit before a hand-over or the end may take. Shorter than a backend's patience.
 const LAST_COMMIT_WITHIN: Duration = Duration::from_secs(3);
+/// The most requests that are handled in one turn.
+const TURN_MAX: usize = 256;
 /// How long a loss of events is shown.
 const LOSS_SHOWN_FOR: Duration = Duration::from_secs(3600);
 
-/// A partition in one session of ownership.
-struct Owned {
-    partition: TopicPartition,
-    generation: Generation,
-    session: u32,
-    /// Names the subscription and the log in commits.
-    log: u64,
-    core: PartitionCore,
-    /// Here while no read is under way.
-    reader: Option<Box<dyn LogReader>>,
-    read_failures: u32,
-    trouble: Option<Cause>,
-    /// The partition's end as last read.
-    end: Offset,
-    /// What is committed, as far as it is known.
-    committed: Option<Mark>,
-    /// Another member owns it already; nothing is committed any more.
-    fenced: bool,
-    /// What the engine's sums and queues know of the core.
-    in_flight: usize,
-    queued: bool,
-    timeout: Option<Monotonic>,
-}
-
-struct Waiter {
-    max: usize,
-    bytes_max: usize,
-    reply: oneshot::Sender<Offer>,
-}
-
-struct Stopping {
+pub(super) struct Stopping {
     drain_until: Option<Monotonic>,
     replies: Vec<oneshot::Sender<()>>,
 }
@@ -73,68 +57,114 @@ struct Stopping {
 enum Wake {
     Command(Option<Command>),
     Returned(Returned),
-    News(News),
+    News(Box<News>),
     Opened(Opening),
     Read(Box<(Reading, Found)>),
     Committed(Vec<Committed>),
+    Claimed(Box<Claimed>),
+    Settled(SettledBatch),
+    Written(Written),
+    Mirrored,
     Time,
 }
 
 pub(super) struct Actor {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     inbox: mpsc::Receiver<Command>,
     returned: mpsc::UnboundedReceiver<Returned>,
-    back: mpsc::UnboundedSender<Returned>,
+    pub(super) back: mpsc::UnboundedSender<Returned>,
     member: Member,
     /// What the group gave, owned or still being opened.
-    assigned: HashMap<TopicPartition, Generation>,
+    assigned: BTreeMap<TopicPartition, Generation>,
     openings: FuturesUnordered<BoxFuture<'static, Opening>>,
-    owned: HashMap<PartitionKey, Owned>,
+    pub(super) owned: BTreeMap<PartitionKey, Owned>,
     reads: FuturesUnordered<BoxFuture<'static, (Reading, Found)>>,
     committing: commits::UnderWay,
     commit_due: Option<Monotonic>,
     commit_failures: u32,
     /// Decisions since the last commit began.
-    decided: usize,
+    pub(super) decided: usize,
     dirty: BTreeSet<PartitionKey>,
-    waiters: VecDeque<Waiter>,
-    waiters_max: usize,
+    /// Partitions whose committed position is not mirrored yet.
+    unmirrored: BTreeSet<PartitionKey>,
+    mirror_at: Option<Monotonic>,
+    mirroring: FuturesUnordered<BoxFuture<'static, ()>>,
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) waiters_max: usize,
     /// Partitions that have something to deliver, in the order in which they are asked.
-    ready: VecDeque<PartitionKey>,
+    pub(super) ready: VecDeque<PartitionKey>,
     timeouts: BTreeSet<(Monotonic, PartitionKey)>,
-    /// Deliveries that are out.
-    in_flight: usize,
+    /// Events that are out, being claimed or being settled.
+    pub(super) in_flight: usize,
+    held: usize,
+    pub(super) claiming: FuturesUnordered<BoxFuture<'static, Claimed>>,
+    pub(super) store: StoreState,
+    pub(super) settling: Settling,
+    pub(super) settles: FuturesUnordered<BoxFuture<'static, SettledBatch>>,
+    /// Requests whose answers are not all known.
+    pub(super) replies: Slab<Reply>,
+    pub(super) dead_letters: DeadLetters,
+    pub(super) writes: FuturesUnordered<BoxFuture<'static, Written>>,
+    storm: Option<Storm>,
+    /// Room for what cores want, kept so that it is made once.
+    effects: Vec<Effect>,
+    /// Why nothing is delivered, by the engine's own decision.
+    pub(super) paused: Option<Cause>,
+    /// Hashes keys to lanes; keys that users choose must not be able to fall together.
+    hasher: DefaultHasher,
+    /// Where sessions, leases and delays are drawn from.
+    pub(super) rng: StdRng,
     group_trouble: Option<Cause>,
     opening_trouble: Option<Cause>,
     commit_trouble: Option<Cause>,
     loss: Option<(Cause, Monotonic)>,
     lost_events: u64,
-    stopping: Option<Stopping>,
+    pub(super) stopping: Option<Stopping>,
 }
 
 impl Actor {
     pub(super) fn new(context: Arc<Context>, inbox: mpsc::Receiver<Command>, waiters_max: usize) -> Self {
         let (back, returned) = mpsc::unbounded_channel();
+        let paused = context.definition.paused.as_ref().map(Cause::of);
+        let mut rng = context.config.seed.map_or_else(rand::make_rng, StdRng::seed_from_u64);
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(rng.random());
         Self {
             member: Member::new(context.clone()),
+            storm: context.dead_letter.storm_guard.map(Storm::new),
             context,
             inbox,
             returned,
             back,
-            assigned: HashMap::new(),
+            assigned: BTreeMap::new(),
             openings: FuturesUnordered::new(),
-            owned: HashMap::new(),
+            owned: BTreeMap::new(),
             reads: FuturesUnordered::new(),
             committing: commits::UnderWay::default(),
             commit_due: None,
             commit_failures: 0,
             decided: 0,
             dirty: BTreeSet::new(),
+            unmirrored: BTreeSet::new(),
+            mirror_at: None,
+            mirroring: FuturesUnordered::new(),
             waiters: VecDeque::new(),
             waiters_max,
             ready: VecDeque::new(),
             timeouts: BTreeSet::new(),
             in_flight: 0,
+            held: 0,
+            claiming: FuturesUnordered::new(),
+            store: StoreState::default(),
+            settling: Settling::default(),
+            settles: FuturesUnordered::new(),
+            replies: Slab::new(),
+            dead_letters: DeadLetters::default(),
+            writes: FuturesUnordered::new(),
+            effects: Vec::new(),
+            paused,
+            hasher,
+            rng,
             group_trouble: None,
             opening_trouble: None,
             commit_trouble: None,
@@ -147,32 +177,56 @@ impl Actor {
     /// Runs until it is told to stop, or its handle is gone.
     pub(super) async fn run(mut self) {
         while !self.is_over() {
-            match self.wake().await {
-                Wake::Command(command) => self.command(command),
-                Wake::Returned(leases) => self.give_back(&leases),
-                Wake::News(news) => self.news(news).await,
-                Wake::Opened(opening) => self.opened(opening),
-                Wake::Read(read) => self.found(read.0, read.1),
-                Wake::Committed(outcome) => self.committed(outcome),
-                Wake::Time => {}
+            let wake = self.wake().await;
+            self.handle(wake).await;
+            // What else is there already is handled in the same turn, so that batches grow with the load.
+            for _ in 0..TURN_MAX {
+                let Ok(command) = self.inbox.try_recv() else { break };
+                self.command(Some(command));
             }
             self.lapse();
+            self.settle_if_due();
+            self.keep_dead_letters_if_due();
             self.serve();
             self.commit_if_due();
         }
         self.finish().await;
     }
 
+    async fn handle(&mut self, wake: Wake) {
+        match wake {
+            Wake::Command(command) => self.command(command),
+            Wake::Returned(leases) => self.give_back(&leases),
+            Wake::News(news) => self.news(*news).await,
+            Wake::Opened(opening) => self.opened(opening),
+            Wake::Read(read) => self.found(read.0, read.1),
+            Wake::Committed(outcome) => self.committed(outcome),
+            Wake::Claimed(claimed) => self.claimed(*claimed),
+            Wake::Settled(settled) => self.settled(settled),
+            Wake::Written(written) => self.dead_letters_written(written),
+            Wake::Mirrored | Wake::Time => {}
+        }
+    }
+
     async fn wake(&mut self) -> Wake {
         let timer = self.timer();
         let clock = &*self.context.ports.clock;
+        // In a fixed order, so that a run can be played again; what was asked for comes last, as it can wait
+        // and the others bound themselves.
         tokio::select! {
-            command = self.inbox.recv() => Wake::Command(command),
+            biased;
             Some(leases) = self.returned.recv() => Wake::Returned(leases),
-            news = self.member.next() => Wake::News(news),
+            news = self.member.next() => Wake::News(Box::new(news)),
+            outcome = self.committing.outcome() => Wake::Committed(outcome),
+            Some(settled) = self.settles.next(), if !self.settles.is_empty() => Wake::Settled(settled),
+            Some(claimed) = self.claiming.next(), if !self.claiming.is_empty() => {
+                Wake::Claimed(Box::new(claimed))
+            }
+            Some(written) = self.writes.next(), if !self.writes.is_empty() => Wake::Written(written),
             Some(opening) = self.openings.next(), if !self.openings.is_empty() => Wake::Opened(opening),
             Some(read) = self.reads.next(), if !self.reads.is_empty() => Wake::Read(Box::new(read)),
-            outcome = self.committing.outcome() => Wake::Committed(outcome),
+            Some(()) = self.mirroring.next(), if !self.mirroring.is_empty() => Wake::Mirrored,
+            command = self.inbox.recv() => Wake::Command(command),
             () = async { match timer {
                 Some(at) => clock.sleep_until(at).await,
                 None => std::future::pending().await,
@@ -182,125 +236,53 @@ impl Actor {
 
     /// When something is to be done that nobody else wakes the task for.
     fn timer(&self) -> Option<Monotonic> {
+        let now = self.context.now();
         let lapse = self.timeouts.first().map(|(at, _)| *at);
         let commit = self.commit_due.filter(|_| !self.committing.is_some());
         let drained = self.stopping.as_ref().and_then(|stopping| stopping.drain_until);
-        [lapse, commit, drained].into_iter().flatten().min()
+        // The store is asked again only when there is somebody to deliver to.
+        let store = self.store.away_until().filter(|at| *at > now && !self.waiters.is_empty());
+        [lapse, commit, drained, store, self.settling.timer(), self.dead_letters.timer()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     // ---- what clients ask for ----
 
     fn command(&mut self, command: Option<Command>) {
         match command {
-            Some(Command::Pull { max, bytes_max, wait, reply }) => {
-                self.pull(Waiter { max, bytes_max, reply }, wait)
+            Some(Command::Pull { max, lanes_max, bytes_max, wait, reply }) => {
+                self.pull(Waiter { max, lanes_max, bytes_max, at_once: !wait, reply })
             }
-            Some(Command::Decide { items, reply }) => {
-                let _ = reply.send(self.decide(items));
-            }
+            Some(Command::Decide { items, reply }) => self.decide(items, reply),
             Some(Command::Look { reply }) => {
                 let _ = reply.send(self.snapshot());
+            }
+            Some(Command::Pause { cause, reply }) => {
+                self.paused = cause;
+                let _ = reply.send(());
+            }
+            Some(Command::Skip { key, offset, reply }) => {
+                let now = self.context.both();
+                let skipped = self.owned.get_mut(&key).is_some_and(|owned| owned.core.skip(now, offset));
+                self.touch(key);
+                let _ = reply.send(skipped);
             }
             Some(Command::Stop { drain_until, reply }) => self.stop(drain_until, Some(reply)),
             None => self.stop(None, None),
         }
     }
 
-    fn pull(&mut self, waiter: Waiter, wait: bool) {
-        if self.stopping.is_some() {
-            let _ = waiter.reply.send(nothing());
-            return;
-        }
-        if self.waiters.len() >= self.waiters_max {
-            self.waiters.retain(|waiter| !waiter.reply.is_closed());
-            if self.waiters.len() >= self.waiters_max {
-                // The dropped reply says so.
-                return;
-            }
-        }
-        if wait {
-            self.waiters.push_back(waiter);
-        } else if self.waiters.is_empty() {
-            let offer = self.take(&waiter);
-            // An offer that nobody takes gives itself back.
-            let _ = waiter.reply.send(offer);
-        } else {
-            // Those who wait come first; there is nothing for them, so there is nothing for this one.
-            let _ = waiter.reply.send(nothing());
-        }
-    }
-
-    fn decide(&mut self, mut items: Vec<Item>) -> Vec<(usize, Status)> {
-        let now = self.context.now();
-        // Decisions of one request apply in offset order, whichever list they stand in.
-        items.sort_by_key(|item| (item.key, item.lease.offset));
-        self.decided += items.len();
-        let mut statuses = Vec::with_capacity(items.len());
-        let mut touched = Vec::new();
-        for item in items {
-            let status = match self.owned.get_mut(&item.key) {
-                Some(owned) => owned.core.decide(now, item.lease, item.decision),
-                // Owned by nobody here: what was out comes again where it is owned.
-                None => Status::Expired,
-            };
-            statuses.push((item.index, status));
-            if touched.last() != Some(&item.key) {
-                touched.push(item.key);
-            }
-        }
-        touched.into_iter().for_each(|key| self.touch(key));
-        statuses
-    }
-
     fn give_back(&mut self, leases: &Returned) {
-        let now = self.context.now();
-        let mut touched = BTreeSet::new();
+        let mut touched = Vec::new();
         for (key, lease) in leases {
             if let Some(owned) = self.owned.get_mut(key) {
-                owned.core.give_back(now, *lease);
-                touched.insert(*key);
+                owned.core.give_back(*lease);
+                touched.push(*key);
             }
         }
-        touched.into_iter().for_each(|key| self.touch(key));
-    }
-
-    /// Gives what is ready to those who wait, first come first served.
-    fn serve(&mut self) {
-        while let Some(waiter) = self.waiters.pop_front() {
-            if waiter.reply.is_closed() {
-                continue;
-            }
-            let offer = self.take(&waiter);
-            if offer.handed.is_empty() {
-                self.waiters.push_front(waiter);
-                return;
-            }
-            let _ = waiter.reply.send(offer);
-        }
-    }
-
-    /// Takes for one pull, a fair share from each partition that has something.
-    fn take(&mut self, waiter: &Waiter) -> Offer {
-        let now = self.context.now();
-        let room = (self.context.definition.max_in_flight as usize).saturating_sub(self.in_flight);
-        let mut left = waiter.max.min(room);
-        let mut bytes_left = waiter.bytes_max;
-        let mut handed = Vec::new();
-        let mut taken = Vec::new();
-        while left > 0 && bytes_left > 0 {
-            let Some(key) = self.ready.pop_front() else { break };
-            let share = left.div_ceil(self.ready.len() + 1);
-            let Some(owned) = self.owned.get_mut(&key) else { continue };
-            owned.queued = false;
-            owned.core.take(now, share, bytes_left, &mut taken);
-            left -= taken.len().min(left);
-            for delivery in taken.drain(..) {
-                bytes_left = bytes_left.saturating_sub(delivery.record.record.size());
-                handed.push(Handed { key, topic: owned.partition.topic.clone(), delivery });
-            }
-            self.touch(key);
-        }
-        Offer { handed, back: self.back.clone() }
+        self.touch_all(touched);
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -312,17 +294,47 @@ impl Actor {
         let now = self.context.now();
         let loss =
             self.loss.as_ref().filter(|(_, at)| now.since(*at) < LOSS_SHOWN_FOR).map(|(cause, _)| cause);
-        let causes = [&self.group_trouble, &self.opening_trouble, &self.commit_trouble]
-            .into_iter()
-            .filter_map(Option::as_ref)
-            .chain(loss)
-            .chain(self.owned.values().filter_map(|owned| owned.trouble.as_ref()));
+        let causes = [
+            &self.group_trouble,
+            &self.opening_trouble,
+            &self.commit_trouble,
+            &self.store.trouble,
+            &self.dead_letters.trouble,
+        ]
+        .into_iter()
+        .filter_map(Option::as_ref)
+        .chain(loss)
+        .chain(self.owned.values().filter_map(|owned| owned.trouble.as_ref()))
+        .cloned()
+        .chain(self.backlogs());
         Snapshot {
             joined: self.member.is_joined(),
             in_flight: self.in_flight,
-            causes: causes.cloned().collect(),
+            held: self.held,
+            paused: self.paused.clone(),
+            causes: causes.collect(),
             progress,
         }
+    }
+
+    /// Why partitions take nothing new though there is something.
+    fn backlogs(&self) -> impl Iterator<Item = Cause> + '_ {
+        self.owned.values().flat_map(|owned| {
+            let partition = &owned.partition;
+            let full = owned.progress_full.then(|| {
+                let detail = format!(
+                    "so much of {partition} is done beyond what is not that its commit has no room for more; \
+                     nothing new of it is delivered until the oldest events are decided"
+                );
+                self.context.cause("progress-full", detail)
+            });
+            let held = owned.core.is_held_up().then(|| {
+                let detail =
+                    format!("so many events of {partition} wait to be tried again that it is not read on");
+                self.context.cause("held-full", detail)
+            });
+            full.into_iter().chain(held)
+        })
     }
 
     // ---- what the group gives and takes ----
@@ -371,6 +383,7 @@ impl Actor {
         let keys = partitions.iter().map(key_of).collect();
         self.commit_now(&keys).await;
         self.forget(partitions);
+        self.let_claims_go().await;
         handover.release();
     }
 
@@ -382,8 +395,11 @@ impl Actor {
     }
 
     fn drop_partition(&mut self, key: PartitionKey) {
-        if let Some(owned) = self.owned.remove(&key) {
+        if let Some(mut owned) = self.owned.remove(&key) {
             self.in_flight -= owned.in_flight;
+            self.held -= owned.held;
+            let unused = owned.core.revoke();
+            self.release(unused);
             if let Some(at) = owned.timeout {
                 self.timeouts.remove(&(at, key));
             }
@@ -422,41 +438,58 @@ impl Actor {
     }
 
     fn own(&mut self, opened: Opened, buffer_bytes_max: usize) {
-        let Opened { assigned: Assigned { partition, generation }, from, done, log, reader } = opened;
-        let definition = &self.context.definition;
-        let config = CoreConfig {
-            ordering: definition.ordering,
-            ack_timeout: definition.ack_timeout,
-            buffer_events_max: self
-                .context
-                .config
-                .buffer_events_max
-                .max(2 * definition.max_in_flight as usize),
-            buffer_bytes_max,
-        };
-        let session = rand::random();
-        let mut core = PartitionCore::new(config, session, from);
+        let Opened { assigned: Assigned { partition, generation }, start, log, reader } = opened;
+        let Start { from, done, attempts, epoch } = start;
+        let session = self.rng.random();
+        let random = self.rng.random();
+        let mut core = PartitionCore::new(self.core_config(buffer_bytes_max), session, from, random);
         let committed = Some(Mark::of(&core));
-        core.with_done(done);
+        core.with_progress(done, attempts);
         let key = key_of(&partition);
         let owned = Owned {
             partition,
             generation,
             session,
             log,
+            epoch,
             core,
             reader: Some(reader),
             read_failures: 0,
             trouble: None,
             end: from,
             committed,
+            progress_full: false,
             fenced: false,
             in_flight: 0,
+            held: 0,
+            counted: crate::delivery::Counters::default(),
             queued: false,
             timeout: None,
         };
         self.owned.insert(key, owned);
         self.touch(key);
+    }
+
+    fn core_config(&self, buffer_bytes_max: usize) -> CoreConfig {
+        let (definition, config) = (&self.context.definition, &self.context.config);
+        let retry = &definition.retry;
+        CoreConfig {
+            ordering: definition.ordering,
+            ack_timeout: definition.lease(),
+            run_max: definition.mode.run_max(),
+            claims: definition.dedup.enabled,
+            deliveries_max: retry.max_retries.map(|max| max.saturating_add(1)),
+            backoff: Backoff {
+                initial: retry.initial_delay,
+                max: retry.max_delay,
+                multiplier: retry.multiplier,
+                full_jitter: retry.jitter == Jitter::Full,
+            },
+            buffer_events_max: config.buffer_events_max.max(2 * definition.max_in_flight as usize),
+            buffer_bytes_max,
+            held_events_max: config.held_events_max,
+            held_bytes_max: buffer_bytes_max,
+        }
     }
 
     // ---- the log ----
@@ -475,26 +508,33 @@ impl Actor {
             Found::Records(fetched) => {
                 owned.trouble = None;
                 owned.end = fetched.end;
-                owned.core.fetched(fetched.records, fetched.next);
+                let hasher = &self.hasher;
+                let events = fetched.records.into_iter().map(|record| incoming(hasher, record)).collect();
+                owned.core.fetched(self.context.both(), events, fetched.next);
             }
             Found::Overtaken { earliest } => {
-                let lost = owned.core.skip_to(self.context.now(), earliest);
+                let lost = owned.core.skip_to(self.context.both(), earliest);
                 self.lost_events += lost;
                 let detail =
                     format!("retention deleted {} events before they were delivered", self.lost_events);
                 tracing::error!(subscription = %name, %partition, lost, earliest, "retention deleted events before they were delivered");
                 self.loss = Some((self.context.cause("events-lost", detail), self.context.now()));
             }
-            Found::OtherLog { from, log } => {
+            Found::OtherLog { start, log } => {
+                let from = start.from;
                 tracing::error!(subscription = %name, %partition, from, "the log was cut or made again; going on from another place");
                 let config = owned.core.config().clone();
-                owned.session = rand::random();
+                owned.session = self.rng.random();
                 owned.log = log;
-                owned.core = PartitionCore::new(config, owned.session, from);
+                owned.epoch = start.epoch;
+                let fresh = PartitionCore::new(config, owned.session, from, self.rng.random());
+                let unused = std::mem::replace(&mut owned.core, fresh).revoke();
+                owned.counted = crate::delivery::Counters::default();
                 owned.committed = None;
                 let detail =
                     format!("the log of {partition} was cut or made again; it is read from offset {from}");
                 self.loss = Some((self.context.cause("log-changed", detail), self.context.now()));
+                self.release(unused);
             }
             Found::Failed(error) => {
                 owned.read_failures = reading.failures + 1;
@@ -510,15 +550,39 @@ impl Actor {
 
     /// Brings the engine's sums and queues up to what a core says now. To be called after every change of
     /// a core; costs nothing that grows with the number of partitions or events.
-    fn touch(&mut self, key: PartitionKey) {
+    pub(super) fn touch(&mut self, key: PartitionKey) {
         let Some(owned) = self.owned.get_mut(&key) else { return };
-        let in_flight = owned.core.in_flight();
-        self.in_flight = self.in_flight + in_flight - owned.in_flight;
-        owned.in_flight = in_flight;
-        if owned.core.has_ready() && !owned.queued {
-            owned.queued = true;
-            self.ready.push_back(key);
+        let session = owned.session;
+        let mut effects = std::mem::take(&mut self.effects);
+        owned.core.take_effects(&mut effects);
+        for effect in effects.drain(..) {
+            self.queue_effect(key, session, effect, None);
         }
+        self.effects = effects;
+        let Some(owned) = self.owned.get_mut(&key) else { return };
+        let (in_flight, held) = (owned.core.in_flight(), owned.core.held());
+        self.in_flight = self.in_flight + in_flight - owned.in_flight;
+        self.held = self.held + held - owned.held;
+        (owned.in_flight, owned.held) = (in_flight, held);
+        let (counters, before) = (owned.core.counters(), owned.counted);
+        owned.counted = counters;
+        let dead = counters.dead_lettered - before.dead_lettered;
+        let done =
+            (counters.done - before.done).saturating_sub(dead + (counters.duplicates - before.duplicates));
+        if let Some(storm) = &mut self.storm
+            && (done > 0 || dead > 0)
+            && storm.count(done, dead)
+            && self.paused.is_none()
+        {
+            let name = &self.context.definition.name;
+            tracing::error!(subscription = %name, "nearly everything becomes a dead letter: the subscription is paused");
+            let detail = "nearly everything that was delivered became a dead letter; resume it when its handler is mended";
+            let cause = self.context.cause("dead-letter-storm", detail);
+            (self.context.on_storm)(cause.clone());
+            self.paused = Some(cause);
+        }
+        self.touch_ready(key);
+        let Some(owned) = self.owned.get_mut(&key) else { return };
         let timeout = owned.core.next_timeout();
         if timeout != owned.timeout {
             if let Some(at) = owned.timeout {
@@ -538,6 +602,15 @@ impl Actor {
             }
         }
         self.read(key);
+    }
+
+    /// Puts a partition in the queue where it has something to give.
+    fn touch_ready(&mut self, key: PartitionKey) {
+        let Some(owned) = self.owned.get_mut(&key) else { return };
+        if owned.core.has_ready() && !owned.queued {
+            owned.queued = true;
+            self.ready.push_back(key);
+        }
     }
 
     /// Reads on where no read is under way and a good part of the buffer is free.
@@ -576,7 +649,7 @@ impl Actor {
             self.timeouts.pop_first();
             if let Some(owned) = self.owned.get_mut(&key) {
                 owned.timeout = None;
-                owned.core.tick(now);
+                owned.core.tick(self.context.both());
             }
             self.touch(key);
         }
@@ -591,20 +664,52 @@ impl Actor {
             self.commit_due = None;
             self.begin_commit(&dirty);
         }
+        let now = self.context.now();
+        if !self.unmirrored.is_empty()
+            && self.mirroring.is_empty()
+            && self.mirror_at.is_none_or(|at| at <= now)
+        {
+            self.mirror_at = Some(now + self.context.config.mirror_interval);
+            self.mirror();
+        }
+    }
+
+    /// Begins to mirror the positions that were committed since the last time. A failure is no harm: they are
+    /// mirrored with the next commit, or the group still has them.
+    fn mirror(&mut self) {
+        let keys = std::mem::take(&mut self.unmirrored);
+        let positions: Vec<_> = keys
+            .iter()
+            .filter_map(|key| self.owned.get(key))
+            .filter_map(|owned| {
+                let next = owned.committed?.next();
+                Some((owned.partition.clone(), Mirrored { log: owned.log, next, epoch: owned.epoch }))
+            })
+            .collect();
+        let context = self.context.clone();
+        self.mirroring.push(Box::pin(async move {
+            let name = &context.definition.name;
+            if let Err(error) = mirror::write(context.jobs(), &context.definition, &positions).await {
+                tracing::warn!(subscription = %name, %error, "positions could not be mirrored");
+            }
+        }));
     }
 
     fn begin_commit(&mut self, keys: &BTreeSet<PartitionKey>) {
+        let bytes_max = self.context.config.metadata_bytes_max;
         let mut parts = Vec::with_capacity(keys.len());
         for key in keys {
-            if let Some(owned) = self.owned.get(key).filter(|owned| !owned.fenced) {
-                let Owned { session, partition, generation, log, core, .. } = owned;
-                parts.push(Part::of(*key, *session, partition, *generation, *log, core));
+            if let Some(owned) = self.owned.get_mut(key).filter(|owned| !owned.fenced) {
+                let part = Part::of(*key, owned, bytes_max);
+                owned.set_progress_full(part.full);
+                parts.push(part);
             }
         }
         self.decided = 0;
         if !parts.is_empty() {
             self.committing.begin(self.context.clone(), parts);
         }
+        keys.iter().for_each(|key| self.touch_ready(*key));
     }
 
     fn committed(&mut self, outcome: Vec<Committed>) {
@@ -617,6 +722,7 @@ impl Actor {
             match outcome {
                 Ok(()) => {
                     owned.committed = Some(mark);
+                    self.unmirrored.insert(key);
                     if mark != Mark::of(&owned.core) {
                         self.dirty.insert(key);
                     }
@@ -628,8 +734,8 @@ impl Actor {
                     );
                     // Delivering on would only repeat what the other one delivers.
                     owned.fenced = true;
-                    owned.core.revoke();
-                    fenced.push(key);
+                    let unused = owned.core.revoke();
+                    fenced.push((key, unused));
                 }
                 Err(error) => {
                     self.dirty.insert(key);
@@ -637,7 +743,10 @@ impl Actor {
                 }
             }
         }
-        fenced.into_iter().for_each(|key| self.touch(key));
+        for (key, unused) in fenced {
+            self.release(unused);
+            self.touch(key);
+        }
         let mut wait = self.context.config.commit_interval;
         if let Some(error) = failed {
             self.commit_failures += 1;
@@ -700,13 +809,45 @@ impl Actor {
     async fn finish(mut self) {
         let keys = self.owned.keys().copied().collect();
         self.commit_now(&keys).await;
+        if !self.unmirrored.is_empty() {
+            self.mirror();
+        }
+        let keys: Vec<_> = self.owned.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.drop_partition(key));
+        self.let_claims_go().await;
         self.member.leave().await;
         for reply in self.stopping.into_iter().flat_map(|stopping| stopping.replies) {
             let _ = reply.send(());
         }
     }
+
+    /// Lets claims go that are not needed any more, as well as that goes in a short time: what was reserved
+    /// and not sent, and what waits to be tried again. What does not work ends by itself.
+    async fn let_claims_go(&mut self) {
+        let clock = self.context.ports.clock.clone();
+        let until = clock.monotonic() + LAST_COMMIT_WITHIN;
+        loop {
+            self.settle_if_due();
+            let idle = self.claiming.is_empty() && self.settles.is_empty() && self.mirroring.is_empty();
+            if idle {
+                return;
+            }
+            tokio::select! {
+                Some(claimed) = self.claiming.next(), if !self.claiming.is_empty() => self.claimed(claimed),
+                Some(settled) = self.settles.next(), if !self.settles.is_empty() => self.settled(settled),
+                Some(()) = self.mirroring.next(), if !self.mirroring.is_empty() => {}
+                () = clock.sleep_until(until) => return,
+            }
+        }
+    }
 }
 
-fn key_of(partition: &TopicPartition) -> PartitionKey {
-    PartitionKey { topic: name_hash(partition.topic.as_str()), partition: partition.partition }
+/// An event as its core sees it.
+fn incoming(hasher: &DefaultHasher, record: StoredRecord) -> Incoming {
+    let key = record.record.key.as_ref().map(|key| {
+        let mut hasher = hasher.clone();
+        key.hash(&mut hasher);
+        hasher.finish()
+    });
+    Incoming { record, key, attempts: 0, not_before: None, passed_over: false }
 }

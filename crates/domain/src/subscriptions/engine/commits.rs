@@ -1,21 +1,30 @@
 //! Commits: one under way at a time, of all partitions that have come on since the last.
 
-use super::{Context, PartitionKey};
+use super::{Context, PartitionKey, owned::Owned};
 use crate::delivery::{PartitionCore, commit_map};
 use futures::future::BoxFuture;
-use ports::{Generation, Offset, OffsetCommit, Result, TopicPartition};
+use ports::{Offset, OffsetCommit, Result};
 use std::{future::Future, sync::Arc};
 
 /// How far a partition's progress has come, to tell whether there is something to commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     next: Offset,
-    acked: u64,
+    done: u64,
+    /// Attempts of undecided events are told too, where no store counts them.
+    attempts: u64,
 }
 
 impl Mark {
+    /// The committed offset.
+    pub(super) fn next(self) -> Offset {
+        self.next
+    }
+
     pub(super) fn of(core: &PartitionCore) -> Self {
-        Self { next: core.committable(), acked: core.counters().acked }
+        let counters = core.counters();
+        let attempts = if core.config().claims { 0 } else { counters.lapsed + counters.failed };
+        Self { next: core.committable(), done: counters.done + counters.passed_over, attempts }
     }
 }
 
@@ -24,35 +33,34 @@ pub(super) struct Part {
     pub(super) key: PartitionKey,
     pub(super) session: u32,
     pub(super) mark: Mark,
+    /// There is little room left for what is done beyond the committed offset.
+    pub(super) full: bool,
     commit: OffsetCommit,
 }
 
 impl Part {
     /// What is to be committed of a partition now.
-    pub(super) fn of(
-        key: PartitionKey,
-        session: u32,
-        partition: &TopicPartition,
-        generation: Generation,
-        log: u64,
-        core: &PartitionCore,
-    ) -> Self {
+    pub(super) fn of(key: PartitionKey, owned: &Owned, bytes_max: usize) -> Self {
+        let Owned { session, partition, generation, log, epoch, core, .. } = owned;
+        let (session, generation, log, epoch) = (*session, *generation, *log, *epoch);
         let mark = Mark::of(core);
         let progress = commit_map::Progress {
             log,
-            epoch: commit_map::Epoch::default(),
+            epoch,
             next: mark.next,
-            done: core.done_beyond(),
-            attempts: [],
+            done: core.done_beyond().ranges(),
+            attempts: core.attempts().iter().map(|(offset, attempts)| (*offset, *attempts)),
         };
-        let metadata = commit_map::encode(progress, commit_map::BYTES_MAX).text;
+        let encoded = commit_map::encode(progress, bytes_max);
         let commit = OffsetCommit {
             partition: partition.clone(),
             generation,
             next: mark.next,
-            metadata: metadata.into(),
+            metadata: encoded.text.into(),
         };
-        Self { key, session, mark, commit }
+        // Three quarters of the room: what is out may still need the rest.
+        let full = encoded.used * 4 > bytes_max * 3;
+        Self { key, session, mark, full, commit }
     }
 }
 

@@ -14,18 +14,24 @@
 //! 4. At most `maxInFlight` deliveries are out; buffers, waiting pulls and queued commands are bounded.
 
 mod actor;
+mod claiming;
 mod commits;
+mod dead_letters;
+mod deciding;
 mod member;
 mod opening;
+mod owned;
 mod reading;
+mod serving;
+mod storm;
 
-use super::{Cause, Definition, DeliveryConfig, SubscriptionPorts};
+use super::{Cause, Definition, DeliveryConfig, SubscriptionPorts, policy::DeadLetterPolicy};
 use crate::{
-    delivery::{Decision, Delivery, Lease, Status},
+    delivery::{ClaimTag, Decision, Delivery, Lease, Now, Status},
     error::{Error, ErrorCode, Result},
     topics::Topics,
 };
-use ports::{Clock, Monotonic, Offset, PartitionId, TopicName};
+use ports::{Clock, JobStore, Monotonic, Offset, PartitionId, TopicName};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +76,8 @@ pub(super) struct Handed {
     pub(super) key: PartitionKey,
     /// Its topic.
     pub(super) topic: TopicName,
+    /// Names the subscription and the log.
+    pub(super) log: u64,
     /// The delivery.
     pub(super) delivery: Delivery,
 }
@@ -110,6 +118,8 @@ pub(super) struct Item {
     pub(super) key: PartitionKey,
     /// The lease.
     pub(super) lease: Lease,
+    /// The claim that the delivery went out under, where it did.
+    pub(super) claim: Option<ClaimTag>,
     /// What was decided.
     pub(super) decision: Decision,
 }
@@ -132,6 +142,10 @@ pub(super) struct Snapshot {
     pub(super) joined: bool,
     /// Deliveries that are out.
     pub(super) in_flight: usize,
+    /// Events that wait because they, or earlier ones of their key, are to be tried again.
+    pub(super) held: usize,
+    /// Why the engine has paused by itself.
+    pub(super) paused: Option<Cause>,
     /// What is wrong.
     pub(super) causes: Vec<Cause>,
     /// The partitions that it owns, by topic.
@@ -139,9 +153,11 @@ pub(super) struct Snapshot {
 }
 
 enum Command {
-    Pull { max: usize, bytes_max: usize, wait: bool, reply: oneshot::Sender<Offer> },
+    Pull { max: usize, lanes_max: usize, bytes_max: usize, wait: bool, reply: oneshot::Sender<Offer> },
     Decide { items: Vec<Item>, reply: oneshot::Sender<Vec<(usize, Status)>> },
     Look { reply: oneshot::Sender<Snapshot> },
+    Pause { cause: Option<Cause>, reply: oneshot::Sender<()> },
+    Skip { key: PartitionKey, offset: Offset, reply: oneshot::Sender<bool> },
     Stop { drain_until: Option<Monotonic>, reply: oneshot::Sender<()> },
 }
 
@@ -160,9 +176,21 @@ impl EngineHandle {
         wait: Duration,
         clock: &dyn Clock,
     ) -> Result<Offer> {
+        self.pull_lanes(max, usize::MAX, bytes_max, wait, clock).await
+    }
+
+    /// Asks for deliveries that are of so many runs at most.
+    pub(super) async fn pull_lanes(
+        &self,
+        max: usize,
+        lanes_max: usize,
+        bytes_max: usize,
+        wait: Duration,
+        clock: &dyn Clock,
+    ) -> Result<Offer> {
         let deadline = clock.monotonic() + wait;
         let (reply, mut answer) = oneshot::channel();
-        self.send(Command::Pull { max, bytes_max, wait: !wait.is_zero(), reply }).await?;
+        self.send(Command::Pull { max, lanes_max, bytes_max, wait: !wait.is_zero(), reply }).await?;
         if !wait.is_zero() {
             tokio::select! {
                 biased;
@@ -188,10 +216,37 @@ impl EngineHandle {
         answer.await.map_err(|_| ended())
     }
 
+    /// Applies decisions whose statuses nobody wants to know.
+    pub(super) async fn tell(&self, items: Vec<Item>) -> Result<()> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        self.send(Command::Decide { items, reply: oneshot::channel().0 }).await
+    }
+
+    /// Whether the engine has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// What the engine is doing.
     pub(super) async fn snapshot(&self) -> Result<Snapshot> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Look { reply }).await?;
+        answer.await.map_err(|_| ended())
+    }
+
+    /// Delivers nothing more, for this reason, or delivers again. What is out may be decided.
+    pub(super) async fn pause(&self, cause: Option<Cause>) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Pause { cause, reply }).await?;
+        answer.await.map_err(|_| ended())
+    }
+
+    /// Passes over one undecided event. Answers whether there was one.
+    pub(super) async fn skip(&self, key: PartitionKey, offset: Offset) -> Result<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Skip { key, offset, reply }).await?;
         answer.await.map_err(|_| ended())
     }
 
@@ -229,26 +284,41 @@ pub(super) fn spawn(
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
     waiters_max: usize,
+    on_storm: OnStorm,
 ) -> EngineHandle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    let actor =
-        actor::Actor::new(Arc::new(Context { definition, ports, topics, config }), inbox, waiters_max);
+    let dead_letter = definition.dead_letter_policy();
+    let context = Context { definition, dead_letter, ports, topics, config, on_storm };
+    let actor = actor::Actor::new(Arc::new(context), inbox, waiters_max);
     tokio::spawn(actor.run());
     EngineHandle { commands }
 }
 
+/// Told when an engine has paused because nearly everything became a dead letter.
+pub(super) type OnStorm = Box<dyn Fn(Cause) + Send + Sync>;
+
 /// What all parts of an engine need.
-#[derive(Debug)]
 struct Context {
     definition: Arc<Definition>,
+    dead_letter: DeadLetterPolicy,
     ports: SubscriptionPorts,
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
+    on_storm: OnStorm,
 }
 
 impl Context {
     fn now(&self) -> Monotonic {
         self.ports.clock.monotonic()
+    }
+
+    fn jobs(&self) -> &dyn JobStore {
+        &*self.ports.jobs
+    }
+
+    /// Now, on both clocks.
+    fn both(&self) -> Now {
+        Now { steady: self.ports.clock.monotonic(), wall: self.ports.clock.wall() }
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -1,6 +1,9 @@
 //! One read of one partition, and what to do where the log is not what it was.
 
-use super::{Context, opening};
+use super::{
+    Context,
+    opening::{self, Start},
+};
 use crate::error::Error;
 use ports::{ErrorKind, Fetched, LogReader, Offset, Position, ReadLimits, TopicPartition};
 use std::{sync::Arc, time::Duration};
@@ -27,8 +30,9 @@ pub(super) enum Found {
     Records(Fetched),
     /// Retention has deleted what was to be read; the reader stands at the first record that is left.
     Overtaken { earliest: Offset },
-    /// The log ends before the position: it was cut, or made again as `log`. The reader stands at `from`.
-    OtherLog { from: Offset, log: u64 },
+    /// The log ends before the position: it was cut, or made again as `log`. The reader stands where its new
+    /// epoch begins.
+    OtherLog { start: Start, log: u64 },
     /// It did not work; the same read is to be made again.
     Failed(Error),
 }
@@ -55,8 +59,9 @@ async fn mend(context: &Context, reading: &mut Reading) -> Result<Found, Error> 
         let log = opening::log_id(context, partition).await?;
         // What a cut log still holds was read before; another log is new from its start.
         let from = if log == reading.log { latest } else { earliest };
+        let start = opening::begin_epoch(context, partition, from).await?;
         reading.reader.seek(from).await?;
-        return Ok(Found::OtherLog { from, log });
+        return Ok(Found::OtherLog { start, log });
     }
     if reading.position < earliest {
         reading.reader.seek(earliest).await?;

@@ -207,3 +207,26 @@ fn what_a_killed_process_wrote_is_durable_before_it_can_be_read() {
         assert_eq!(rig::read_all(&log, 0).await.unwrap().1.len(), 1, "it was readable, so it stays");
     });
 }
+
+#[test]
+fn a_cut_whose_sync_failed_is_made_durable_by_the_next_process() {
+    block_on(async {
+        // What a failed sync keeps is left to chance, and with it whether the end that was cut off lies on
+        // the device.
+        for seed in 0..100 {
+            let fs = SimFs::new(seed);
+            let log = rig::open(&fs);
+            rig::create(&log, &rig::topic(), &[]).await.unwrap();
+            let mut promises = Promises::default();
+            append(&log, &mut promises, &[vec![(0, 100)]]).await;
+            // That of the append, and that of the cut after it.
+            fs.fail_syncs(2);
+            append(&log, &mut promises, &[vec![(0, 100)]]).await;
+            let fs = fs.kill();
+            let log = rig::open(&fs);
+            promises.check(&log).await;
+            let log = rig::open(&fs.lose_power(Keep::Nothing));
+            promises.check(&log).await;
+        }
+    });
+}

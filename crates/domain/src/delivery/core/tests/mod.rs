@@ -1,144 +1,281 @@
-//! What a core promises, case by case; [`model`] goes through random ones.
+//! What the core promises, one behaviour a test. Random interleavings of all of it beside a slow model are
+//! in [`driving`]; those with the engine and its ports around are the simulator's (`tests/simulator`).
 
+mod attempts;
+mod claims;
+mod driving;
 mod model;
+mod order;
+mod queue;
+mod sessions;
 
-use super::*;
-use ports::{Record, StoredRecord};
-use std::time::Duration;
+use super::{super::backoff::Backoff, *};
+use bytes::Bytes;
+use ports::{ClaimKey, Record, Token};
+use std::sync::Arc;
 
-const ACK_TIMEOUT: Duration = Duration::from_millis(100);
-const BUFFER_EVENTS_MAX: usize = 40;
+const TIMEOUT: Duration = Duration::from_secs(30);
+const DELAY: Duration = Duration::from_secs(5);
 
-fn config(ordering: Ordering) -> CoreConfig {
+fn config(ordering: Ordering, claims: bool) -> CoreConfig {
     CoreConfig {
         ordering,
-        ack_timeout: ACK_TIMEOUT,
-        buffer_events_max: BUFFER_EVENTS_MAX,
+        ack_timeout: TIMEOUT,
+        run_max: usize::MAX,
+        claims,
+        deliveries_max: Some(3),
+        backoff: Backoff { initial: DELAY, max: DELAY * 10, multiplier: 2.0, full_jitter: false },
+        buffer_events_max: 100,
         buffer_bytes_max: 1 << 20,
+        held_events_max: 4,
+        held_bytes_max: 1 << 20,
     }
 }
 
-fn record(offset: Offset) -> StoredRecord {
-    StoredRecord {
-        offset,
-        record: Record { value: Some(offset.to_be_bytes().to_vec().into()), ..Record::default() },
+fn at(seconds: u64) -> Now {
+    Now { steady: Monotonic(Duration::from_secs(seconds)), wall: Timestamp(seconds as i64 * 1000) }
+}
+
+fn incoming(offset: Offset, key: Option<u64>) -> Incoming {
+    let record = Record { value: Some(Bytes::from_static(b"value")), ..Record::default() };
+    Incoming {
+        record: StoredRecord { offset, record },
+        key,
+        attempts: 0,
+        not_before: None,
+        passed_over: false,
     }
 }
 
-fn at(ms: u64) -> Monotonic {
-    Monotonic(Duration::from_millis(ms))
+/// A core that has read events of these keys, from offset 0 on.
+fn core(config: CoreConfig, keys: &[Option<u64>]) -> PartitionCore {
+    let mut core = PartitionCore::new(config, 7, 0, 1);
+    let events = (0..).zip(keys).map(|(offset, key)| incoming(offset, *key)).collect();
+    core.fetched(at(0), events, keys.len() as Offset);
+    core
 }
 
-fn filled(ordering: Ordering, count: u64) -> (PartitionCore, Vec<Delivery>) {
-    let mut core = PartitionCore::new(config(ordering), 1, 0);
-    core.fetched((0..count).map(record).collect(), count);
+fn claim_of(taken: &Taken) -> ClaimTag {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&taken.ticket.offset.to_be_bytes());
+    ClaimTag { key: ClaimKey(key), token: Token(taken.ticket.number) }
+}
+
+/// Takes and delivers; with claims as the `attempt`th.
+fn deliver(core: &mut PartitionCore, now: Now, max: usize, attempt: u32) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    core.take(max, usize::MAX, 1 << 20, false, &mut taken);
     let mut out = Vec::new();
-    core.take(at(0), count as usize, usize::MAX, &mut out);
-    (core, out)
-}
-
-#[test]
-fn a_lapse_in_a_run_takes_the_later_ones_back_and_counts_only_its_own_attempt() {
-    let (mut core, out) = filled(Ordering::Partition, 3);
-    assert!(!core.has_ready());
-    assert_eq!(core.decide(at(10), out[0].lease, Decision::Ack), Status::Ok);
-    // The clock of the second began at 10.
-    assert_eq!(core.next_timeout(), Some(at(110)));
-    core.tick(at(110));
-    assert_eq!(core.decide(at(111), out[2].lease, Decision::Ack), Status::Superseded);
-    let mut again = Vec::new();
-    core.take(at(120), 10, usize::MAX, &mut again);
-    assert_eq!(again.iter().map(|d| (d.lease.offset, d.attempt)).collect::<Vec<_>>(), [(1, 2), (2, 1)]);
-}
-
-#[test]
-fn a_run_is_over_when_each_of_it_is_decided_in_whatever_order() {
-    let (mut core, out) = filled(Ordering::Partition, 4);
-    core.fetched(vec![record(4)], 5);
-    for place in [2, 1, 3] {
-        assert_eq!(core.decide(at(1), out[place].lease, Decision::Ack), Status::Ok);
-        assert!(!core.has_ready());
+    for taken in taken {
+        let claim =
+            core.config().claims.then(|| (claim_of(&taken), attempt, now.steady + TIMEOUT + CLAIM_MARGIN));
+        out.extend(core.deliver(now, taken.ticket, claim, !out.is_empty()));
     }
-    assert_eq!((core.in_flight(), core.committable(), core.next_timeout()), (1, 0, Some(at(100))));
-    assert_eq!(core.decide(at(2), out[0].lease, Decision::Ack), Status::Ok);
-    assert!(core.has_ready());
-    assert_eq!((core.committable(), core.next_timeout()), (4, None));
+    out
+}
+
+fn offsets(deliveries: &[Delivery]) -> Vec<Offset> {
+    deliveries.iter().map(|delivery| delivery.lease.offset).collect()
+}
+
+fn retry() -> Decision {
+    Decision::Retry { after: None, failure: Failure::new("test", "not now") }
+}
+
+fn effects(core: &mut PartitionCore) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    core.take_effects(&mut effects);
+    effects
 }
 
 #[test]
-fn after_a_revocation_nothing_goes_out_and_what_was_done_is_still_to_be_committed() {
-    let (mut core, out) = filled(Ordering::None, 4);
-    core.decide(at(1), out[0].lease, Decision::Ack);
-    core.decide(at(1), out[2].lease, Decision::Ack);
-    core.revoke();
-    core.fetched(vec![record(4)], 5);
-    for (place, decision) in [(0, Decision::Ack), (1, Decision::Ack), (3, Decision::Release)] {
-        assert_eq!(core.decide(at(2), out[place].lease, decision), Status::Expired);
+fn a_retry_holds_its_key_and_others_go_on() {
+    let mut core = core(config(Ordering::Key, false), &[Some(1), Some(2), Some(1)]);
+    let out = deliver(&mut core, at(0), 2, 1);
+    assert_eq!(out[0].lease.offset, 0);
+    assert_eq!(core.decide(at(0), out[0].lease, retry()), Some(Status::Ok));
+    let others = deliver(&mut core, at(1), 10, 1);
+    assert!(!offsets(&others).contains(&0) && !offsets(&others).contains(&2), "{others:?}");
+    core.tick(at(5));
+    let again = deliver(&mut core, at(5), 10, 1);
+    let of_key: Vec<_> = offsets(&again).into_iter().filter(|offset| *offset != 1).collect();
+    assert_eq!(of_key, [0, 2], "in order, when the delay is over");
+    assert_eq!(again.iter().find(|delivery| delivery.lease.offset == 0).unwrap().attempt, 2);
+}
+
+#[test]
+fn the_later_ones_of_a_failed_run_are_superseded_and_come_again_behind_it() {
+    let mut core = core(config(Ordering::Key, false), &[Some(1), Some(1), Some(1)]);
+    let out = deliver(&mut core, at(0), 3, 1);
+    assert!(out.iter().all(|delivery| delivery.run == out[0].run));
+    assert_eq!(core.decide(at(0), out[0].lease, Decision::Ack), Some(Status::Ok));
+    assert_eq!(core.decide(at(0), out[1].lease, retry()), Some(Status::Ok));
+    assert_eq!(core.decide(at(0), out[2].lease, Decision::Ack), Some(Status::Superseded));
+    assert_eq!(deliver(&mut core, at(1), 3, 1), []);
+    core.tick(at(5));
+    let again = deliver(&mut core, at(5), 3, 1);
+    assert_eq!((offsets(&again), again[0].attempt, again[1].attempt), (vec![1, 2], 2, 1));
+}
+
+#[test]
+fn the_committable_offset_never_passes_an_undecided_event() {
+    let mut core = core(config(Ordering::None, false), &[None; 5]);
+    let out = deliver(&mut core, at(0), 5, 1);
+    for nth in [4, 1, 3, 2] {
+        assert_eq!(core.decide(at(0), out[nth].lease, Decision::Ack), Some(Status::Ok));
+        assert_eq!(core.committable(), 0);
     }
-    core.tick(at(1_000));
-    assert_eq!(core.take(at(1_000), 10, usize::MAX, &mut Vec::new()), 0);
-    assert_eq!((core.in_flight(), core.next_timeout(), core.room()), (0, None, (0, 0)));
-    assert_eq!(core.committable(), 1);
-    assert_eq!(core.done_beyond().collect::<Vec<_>>(), std::iter::once(2..3).collect::<Vec<_>>());
-}
-
-#[test]
-fn a_late_acknowledgement_counts_while_the_event_is_not_out_again() {
-    let (mut core, out) = filled(Ordering::None, 2);
-    core.tick(at(100));
-    assert_eq!(core.decide(at(101), out[0].lease, Decision::Ack), Status::Ok);
-    let mut again = Vec::new();
-    core.take(at(102), 10, usize::MAX, &mut again);
-    assert_eq!(core.decide(at(103), out[1].lease, Decision::Ack), Status::Expired);
-    assert_eq!(core.decide(at(103), again[0].lease, Decision::Ack), Status::Ok);
-    assert_eq!(core.committable(), 2);
-}
-
-#[test]
-fn a_lease_of_another_session_or_one_never_given_decides_nothing() {
-    let (mut core, out) = filled(Ordering::None, 1);
-    let mut foreign = out[0].lease;
-    foreign.id.session = 2;
-    assert_eq!(core.decide(at(0), foreign, Decision::Ack), Status::Expired);
-    let mut future = out[0].lease;
-    future.id.number = 99;
-    assert_eq!(core.decide(at(0), future, Decision::Ack), Status::Unknown);
-    let beyond = Lease { offset: 77, ..out[0].lease };
-    assert_eq!(core.decide(at(0), beyond, Decision::Ack), Status::Unknown);
-    assert_eq!(core.committable(), 0);
-}
-
-#[test]
-fn a_take_is_bounded_in_bytes_but_gives_at_least_one() {
-    let mut core = PartitionCore::new(config(Ordering::None), 1, 0);
-    core.fetched((0..4).map(record).collect(), 4);
-    let size = record(0).record.size();
-    let mut out = Vec::new();
-    assert_eq!(core.take(at(0), 10, 1, &mut out), 1);
-    assert_eq!(core.take(at(0), 10, 2 * size, &mut out), 2);
-    assert_eq!(core.room().0, 36);
-}
-
-#[test]
-fn what_was_done_before_is_not_delivered_and_a_map_from_elsewhere_hides_nothing_before_the_start() {
-    let mut core = PartitionCore::new(config(Ordering::None), 1, 10);
-    core.with_done([0..5, 11..13, 14..15].into_iter().collect());
-    core.fetched((10..16).map(record).collect(), 16);
-    let mut out = Vec::new();
-    core.take(at(0), 10, usize::MAX, &mut out);
-    assert_eq!(out.iter().map(|d| d.lease.offset).collect::<Vec<_>>(), [10, 13, 15]);
+    assert_eq!(core.done_beyond().ranges().next(), Some(1..5));
     core.decide(at(0), out[0].lease, Decision::Ack);
-    assert_eq!(core.committable(), 13);
+    assert_eq!((core.committable(), core.in_flight()), (5, 0));
 }
 
 #[test]
-fn the_end_of_a_run_that_was_not_read_yet_is_not_taken_for_done() {
-    let mut core = PartitionCore::new(config(Ordering::None), 1, 0);
-    core.with_done(std::iter::once(5..8).collect());
-    core.fetched((0..2).map(record).collect(), 2);
-    let mut out = Vec::new();
-    core.take(at(0), 10, usize::MAX, &mut out);
-    core.decide(at(0), out[1].lease, Decision::Ack);
-    let done: DoneSet = core.done_beyond().collect();
-    assert!(done.contains(1) && !done.contains(2) && !done.contains(4) && done.contains(5));
+fn what_has_used_up_its_deliveries_is_a_dead_letter_and_done_only_when_that_is_kept() {
+    let mut core = core(config(Ordering::Key, false), &[Some(1), Some(1)]);
+    for (attempt, now) in [(1, 0), (2, 100), (3, 200)] {
+        core.tick(at(now));
+        let out = deliver(&mut core, at(now), 1, 1);
+        assert_eq!((offsets(&out), out[0].attempt), (vec![0], attempt));
+        let status = core.decide(at(now), out[0].lease, retry());
+        assert_eq!(status, (attempt < 3).then_some(Status::Ok), "the last one waits for its dead letter");
+    }
+    let effects = effects(&mut core);
+    let [Effect::DeadLetter(letter)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((letter.attempts, &*letter.failures.last.kind), (3, "test"));
+    core.tick(at(300));
+    assert_eq!(deliver(&mut core, at(300), 9, 1), [], "neither again, nor what comes after it");
+    assert_eq!(core.committable(), 0);
+    assert_eq!(core.dead_lettered(at(300), letter.ticket, Outcome::Done), Status::Ok);
+    assert_eq!(core.committable(), 1);
+    assert_eq!(offsets(&deliver(&mut core, at(300), 9, 1)), [1]);
+}
+
+#[test]
+fn a_lapse_counts_an_attempt_and_a_release_none() {
+    let mut core = core(config(Ordering::None, false), &[None]);
+    let out = deliver(&mut core, at(0), 1, 1);
+    let release = Decision::Release { after: Duration::ZERO };
+    assert_eq!(core.decide(at(0), out[0].lease, release), Some(Status::Ok));
+    let out = deliver(&mut core, at(0), 1, 1);
+    assert_eq!(out[0].attempt, 1);
+    assert_eq!(core.next_timeout(), Some(at(30).steady));
+    core.tick(at(30));
+    assert_eq!(deliver(&mut core, at(30), 1, 1)[0].attempt, 2);
+}
+
+#[test]
+fn the_last_delivery_of_what_only_ever_lapsed_is_by_itself() {
+    let mut core = core(config(Ordering::None, false), &[None, None]);
+    for now in [0, 30] {
+        core.tick(at(now));
+        assert_eq!(deliver(&mut core, at(now), 2, 1).len(), 2);
+    }
+    core.tick(at(60));
+    let alone = deliver(&mut core, at(60), 2, 1);
+    assert_eq!((alone.len(), alone[0].attempt), (1, 3));
+}
+
+#[test]
+fn with_claims_an_acknowledgement_holds_when_its_claim_is_completed_and_comes_again_when_it_is_fenced() {
+    let mut core = core(config(Ordering::Key, true), &[Some(1), Some(2)]);
+    let out = deliver(&mut core, at(0), 2, 1);
+    for delivery in &out {
+        assert_eq!(core.decide(at(0), delivery.lease, Decision::Ack), None);
+    }
+    let tickets: Vec<_> = effects(&mut core)
+        .into_iter()
+        .map(|effect| match effect {
+            Effect::Complete { ticket, .. } => ticket,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(core.committable(), 0, "nothing is done before the store says so");
+    assert_eq!(core.settled(at(0), tickets[0], Outcome::Done), Status::Ok);
+    assert_eq!(core.committable(), 1);
+    assert_eq!(core.settled(at(0), tickets[1], Outcome::Fenced), Status::Expired);
+    let again = deliver(&mut core, at(0), 2, 2);
+    assert_eq!((offsets(&again), again[0].attempt), (vec![1], 2), "its claim is asked for anew");
+}
+
+#[test]
+fn a_revocation_lets_the_claims_go_that_no_client_needs() {
+    let mut core = core(config(Ordering::None, true), &[None, None, None]);
+    let out = deliver(&mut core, at(0), 3, 1);
+    assert_eq!(core.decide(at(0), out[0].lease, retry()), Some(Status::Ok));
+    let unused = core.revoke();
+    assert_eq!(unused.len(), 1, "what is held; two are out at a client, who may finish");
+    assert!(unused[0].counted, "it failed");
+    assert_eq!(core.decide(at(0), out[1].lease, Decision::Ack), Some(Status::Expired));
+    assert!(!core.has_ready());
+}
+
+#[test]
+fn what_is_held_has_a_bound_of_its_own() {
+    let mut core = core(config(Ordering::Key, false), &[Some(1), Some(1), Some(1), Some(2)]);
+    let out = deliver(&mut core, at(0), 1, 1);
+    let (events, _) = core.room();
+    assert_eq!(events, 96);
+    core.decide(at(0), out[0].lease, retry());
+    assert_eq!(
+        (core.held(), core.room().0),
+        (3, 99),
+        "what waits for a retry keeps nothing else from being read"
+    );
+    core.fetched(at(0), vec![incoming(4, Some(1))], 5);
+    assert_eq!((core.held(), core.room()), (4, (0, 0)), "until there is too much of it");
+    assert!(core.is_held_up());
+}
+
+#[test]
+fn with_the_intake_closed_only_what_was_out_before_goes_out() {
+    let mut core = core(config(Ordering::None, false), &[None, None, None]);
+    let out = deliver(&mut core, at(0), 1, 1);
+    core.decide(at(0), out[0].lease, Decision::Release { after: Duration::ZERO });
+    core.set_intake(false);
+    assert_eq!(offsets(&deliver(&mut core, at(0), 3, 1)), [0]);
+    core.set_intake(true);
+    assert_eq!(offsets(&deliver(&mut core, at(0), 3, 1)), [1, 2]);
+}
+
+#[test]
+fn what_an_earlier_session_did_is_not_done_again_and_its_attempts_are_known() {
+    let mut core = PartitionCore::new(config(Ordering::None, false), 7, 10, 1);
+    core.with_progress(std::iter::once(12..14).collect(), [(11, 2)].into());
+    core.fetched(at(0), (10..15).map(|offset| incoming(offset, None)).collect(), 15);
+    // The one of two lapses before goes out by itself.
+    let mut came = Vec::new();
+    while let [first, rest @ ..] = &deliver(&mut core, at(0), 9, 1)[..] {
+        came.extend(std::iter::once(first).chain(rest).map(|one| (one.lease.offset, one.attempt)));
+    }
+    came.sort_unstable();
+    assert_eq!(came, [(10, 1), (11, 3), (14, 1)]);
+}
+
+#[test]
+fn an_event_costs_the_same_whatever_else_is_there() {
+    // Anything that scanned would not come to an end here.
+    for keys in [1, 100, 10_000_u64] {
+        let mut core = PartitionCore::new(
+            CoreConfig {
+                buffer_events_max: 200_000,
+                buffer_bytes_max: 1 << 30,
+                ..config(Ordering::Key, false)
+            },
+            7,
+            0,
+            1,
+        );
+        core.fetched(
+            at(0),
+            (0..100_000).map(|offset| incoming(offset, Some(offset % keys))).collect(),
+            100_000,
+        );
+        while core.has_ready() {
+            for delivery in deliver(&mut core, at(0), 1_000, 1).into_iter().rev() {
+                assert_eq!(core.decide(at(0), delivery.lease, Decision::Ack), Some(Status::Ok));
+            }
+        }
+        assert_eq!((core.committable(), core.in_flight()), (100_000, 0));
+    }
 }

@@ -1,0 +1,288 @@
+//! Claims: asked for a batch at a time, just before what they are for goes out.
+//!
+//! Invariants:
+//! - With claims on nothing goes out before its claim was acquired, unless the store is away and the
+//!   subscription says `process`.
+//! - A claim is asked for with a token that was drawn before, and asked for again with the same one after an
+//!   answer that was lost.
+//! - The keys of one call are distinct; the second of two events of one key waits for the first.
+
+use super::{Context, Handed, PartitionKey, actor::Actor, backoff, owned::Owned, serving::Waiter};
+use crate::{
+    delivery::{CLAIM_MARGIN, ClaimTag, Own, Taken},
+    event::header,
+    subscriptions::{Cause, Payload, policy::OnStoreFailure},
+};
+use bytes::Bytes;
+use ports::{
+    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, PortError, Record,
+    StoredRecord, Token,
+};
+use rand::RngExt;
+use sha2::{Digest, Sha256};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+/// How often it is looked whether somebody else is done with an event, at least.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long attempts are known at least after a claim has ended without an outcome.
+pub(super) const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How much longer a claim lasts than it must, at most, so that the next of a run need not extend it at once.
+const SLACK_MAX: Duration = Duration::from_secs(5);
+
+/// An event that is reserved for a pull.
+pub(super) struct Reserved {
+    pub(super) key: PartitionKey,
+    pub(super) session: u32,
+    pub(super) taken: Taken,
+}
+
+/// What is reserved for one pull.
+pub(super) struct Batch {
+    waiter: Waiter,
+    reserved: Vec<Reserved>,
+    /// The claim of each, with claims.
+    tags: Vec<Option<ClaimTag>>,
+    until: Monotonic,
+}
+
+impl Batch {
+    pub(super) fn unclaimed(waiter: Waiter, reserved: Vec<Reserved>) -> Self {
+        Self { waiter, reserved, tags: Vec::new(), until: Monotonic::default() }
+    }
+}
+
+/// What came of asking for claims.
+pub(super) struct Claimed {
+    batch: Batch,
+    /// The claims of those that have a tag, in order.
+    outcome: Result<Vec<Claim>, PortError>,
+}
+
+/// How the store of claims is.
+#[derive(Default)]
+pub(super) struct StoreState {
+    failures: u32,
+    away_until: Option<Monotonic>,
+    pub(super) trouble: Option<Cause>,
+}
+
+impl StoreState {
+    /// Whether nothing is delivered because of it.
+    pub(super) fn keeps_back(&self, context: &Context) -> bool {
+        context.definition.dedup.on_store_failure == OnStoreFailure::Pause
+            && self.away_until.is_some_and(|until| until > context.now())
+    }
+
+    /// When it is asked again.
+    pub(super) fn away_until(&self) -> Option<Monotonic> {
+        self.away_until
+    }
+
+    pub(super) fn failed(&mut self, context: &Context, error: &PortError) {
+        self.failures += 1;
+        self.away_until = Some(context.now() + backoff(self.failures));
+        if self.trouble.is_none() {
+            let name = &context.definition.name;
+            tracing::warn!(subscription = %name, %error, "the store of claims does not answer");
+            self.trouble = Some(context.cause("dedup-store", error.to_string()));
+        }
+    }
+
+    pub(super) fn answered(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Actor {
+    /// The store of claims, where the subscription uses it.
+    pub(super) fn claims(&self) -> Option<Arc<dyn IdempotencyStore>> {
+        self.context.definition.dedup.enabled.then(|| self.context.ports.idempotency.clone())
+    }
+
+    /// Asks for the claims of what is reserved.
+    pub(super) fn claim(
+        &mut self,
+        store: Arc<dyn IdempotencyStore>,
+        waiter: Waiter,
+        reserved: Vec<Reserved>,
+    ) {
+        let definition = &self.context.definition;
+        let timeout = definition.lease();
+        let lease = timeout + CLAIM_MARGIN + (timeout / 4).min(SLACK_MAX);
+        let keep = definition.dedup.ttl.max(ATTEMPTS_KEPT);
+        let mut seen = HashSet::with_capacity(reserved.len());
+        let mut tags = Vec::with_capacity(reserved.len());
+        let mut requests = Vec::with_capacity(reserved.len());
+        for Reserved { key, taken, .. } in &reserved {
+            let owned = self.owned.get(key);
+            let record = owned.and_then(|owned| Some((owned, owned.core.record(taken.ticket)?)));
+            let Some((owned, record)) = record else {
+                tags.push(None);
+                continue;
+            };
+            let claim_key = match taken.own {
+                Some(own) => own.tag.key,
+                None => claim_key(owned, record),
+            };
+            if !seen.insert(claim_key) {
+                tags.push(None);
+                continue;
+            }
+            let asked = taken.own.and_then(|own| own.asked);
+            let token = asked.unwrap_or_else(|| Token(self.rng.random()));
+            let ground = match taken.own {
+                Some(Own { tag, counted, .. }) => Ground::Own { token: tag.token, counted },
+                None => Ground::Free,
+            };
+            tags.push(Some(ClaimTag { key: claim_key, token }));
+            requests.push(ClaimRequest { key: claim_key, token, lease, keep, ground, note: Bytes::new() });
+        }
+        let batch = Batch { waiter, reserved, tags, until: self.context.now() + lease };
+        self.claiming.push(Box::pin(async move {
+            let outcome = store.claim(requests).await;
+            Claimed { batch, outcome }
+        }));
+    }
+
+    /// Delivers what was acquired, and puts the rest where it belongs.
+    pub(super) fn claimed(&mut self, claimed: Claimed) {
+        let Claimed { batch, outcome } = claimed;
+        match outcome {
+            Ok(claims) => {
+                self.store.answered();
+                let mut claims = claims.into_iter();
+                self.deliver(batch, |tag| Some(tag.and_then(|tag| Some((tag, claims.next()?)))));
+            }
+            Err(error) => {
+                self.store.failed(&self.context, &error);
+                if self.context.definition.dedup.on_store_failure == OnStoreFailure::Process {
+                    self.deliver(batch, |_| None);
+                } else {
+                    self.unreserve(batch);
+                }
+            }
+        }
+    }
+
+    /// Delivers what is reserved, in order. `claim_of` gives the claim of each by its tag: `None` without
+    /// claims; `Some(None)` where another event of the same key is at it.
+    pub(super) fn deliver(
+        &mut self,
+        batch: Batch,
+        mut claim_of: impl FnMut(Option<ClaimTag>) -> Option<Option<(ClaimTag, Claim)>>,
+    ) {
+        let Batch { waiter, reserved, tags, until } = batch;
+        let now = self.context.both();
+        let mut handed = Vec::with_capacity(reserved.len());
+        let mut unused = Vec::new();
+        let mut tags = tags.into_iter();
+        let mut touched = Vec::with_capacity(8);
+        for Reserved { key, session, taken } in reserved {
+            let claim = claim_of(tags.next().flatten());
+            let Some(owned) = self.owned.get_mut(&key).filter(|owned| owned.session == session) else {
+                if let Some(Some((tag, Claim::Acquired { .. }))) = claim {
+                    unused.push(Own { tag, counted: false, asked: None });
+                }
+                continue;
+            };
+            if touched.last() != Some(&key) {
+                touched.push(key);
+            }
+            let ticket = taken.ticket;
+            let granted = match claim {
+                None => None,
+                Some(Some((tag, Claim::Acquired { attempt, .. }))) => Some((tag, attempt, until)),
+                Some(Some((_, Claim::Done { .. }))) => {
+                    owned.core.done_already(now, ticket);
+                    continue;
+                }
+                Some(Some((_, Claim::InFlight { ends_in }))) => {
+                    let again = now.steady + ends_in.min(LOOK_AGAIN);
+                    owned.core.held_elsewhere(ticket, again);
+                    continue;
+                }
+                Some(None) => {
+                    owned.core.held_elsewhere(ticket, now.steady + LOOK_AGAIN / 10);
+                    continue;
+                }
+            };
+            let undecodable =
+                owned.core.record(ticket).and_then(|record| self.context.undecodable(&record.record));
+            if let Some(failure) = undecodable {
+                owned.core.reject(now, ticket, granted.map(|(tag, ..)| tag), failure);
+                continue;
+            }
+            if let Some(delivery) = owned.core.deliver(now, ticket, granted, !handed.is_empty()) {
+                let (topic, log) = (owned.partition.topic.clone(), owned.log);
+                handed.push(Handed { key, topic, log, delivery });
+            }
+        }
+        self.release(unused);
+        self.answer(waiter, handed);
+        self.touch_all(touched);
+    }
+
+    /// Puts back what could not be claimed. Whether it was is not known: it is asked for with the same token.
+    fn unreserve(&mut self, batch: Batch) {
+        let Batch { waiter, reserved, tags, .. } = batch;
+        let mut touched = Vec::with_capacity(8);
+        for (Reserved { key, session, taken }, tag) in reserved.into_iter().zip(tags) {
+            if let Some(owned) = self.owned.get_mut(&key).filter(|owned| owned.session == session) {
+                let own = tag.map(|tag| {
+                    let before = taken.own.unwrap_or(Own { tag, counted: false, asked: None });
+                    Own { asked: Some(tag.token), ..before }
+                });
+                owned.core.unreserve(taken.ticket, own);
+                touched.push(key);
+            }
+        }
+        self.answer(waiter, Vec::new());
+        self.touch_all(touched);
+    }
+}
+
+/// What is claimed for an event: the subscription and the log (which `log` stands for), the epoch, and the
+/// event's source and id; or its place, where it has none.
+fn claim_key(owned: &Owned, record: &StoredRecord) -> ClaimKey {
+    let mut hash =
+        Sha256::new().chain_update(owned.log.to_be_bytes()).chain_update(owned.epoch.id.as_bytes());
+    match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
+        (Some(source), Some(id)) => {
+            hash.update([1]);
+            hash.update((source.len() as u64).to_be_bytes());
+            hash.update(source);
+            hash.update(id);
+        }
+        _ => {
+            hash.update([2]);
+            hash.update(owned.partition.partition.to_be_bytes());
+            hash.update(record.offset.to_be_bytes());
+        }
+    }
+    let digest = hash.finalize();
+    ClaimKey(std::array::from_fn(|i| digest[i]))
+}
+
+impl Context {
+    /// Why an event can never be shown to a client as the subscription wants it.
+    fn undecodable(&self, record: &Record) -> Option<Failure> {
+        if self.definition.payload != Payload::Json || !says_json(record) {
+            return None;
+        }
+        let value = record.value.as_ref()?;
+        let error = serde_json::from_slice::<serde::de::IgnoredAny>(value).err()?;
+        Some(Failure::new("undecodable", format!("the value is not the JSON that it is said to be: {error}")))
+    }
+}
+
+/// Whether a record's content type is one of JSON (RFC 6839, section 3.1).
+fn says_json(record: &Record) -> bool {
+    let Some(value) = attribute(record, header::CONTENT_TYPE) else { return false };
+    let media_type = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    media_type.eq_ignore_ascii_case(b"application/json")
+        || media_type.len() > 5 && media_type[media_type.len() - 5..].eq_ignore_ascii_case(b"+json")
+}
+
+fn attribute<'a>(record: &'a Record, name: &str) -> Option<&'a Bytes> {
+    record.headers.iter().find(|header| header.name == name).and_then(|header| header.value.as_ref())
+}
