@@ -153,7 +153,9 @@ fn of_one<'a>(function: Function, value: &Value<'a>, budget: &mut Budget) -> Res
             if let Value::Bytes(bytes) = value {
                 budget.take_bytes(2 * bytes.as_slice().len())?;
             }
-            Value::text(value.to_text().ok_or_else(refused)?)
+            let text = value.to_text().ok_or_else(refused)?;
+            budget.take_bytes(text.len())?;
+            Value::text(text)
         }
         (Function::ToBytes, Value::String(text)) => {
             budget.take_bytes(text.as_str().len())?;
