@@ -14,11 +14,13 @@ pub mod circuit;
 mod definition;
 mod dispatch;
 mod engine;
+mod expressions;
 mod mirror;
 pub mod policy;
 mod store;
 
 pub use dispatch::HandlerOptions;
+pub use expressions::{ExpressionError, ExpressionErrors};
 
 pub use definition::{
     Cause, Definition, DeliveryMode, NewSubscription, Paused, Payload, StartSpec, State, SubscriptionView,
@@ -616,7 +618,7 @@ impl Subscriptions {
             self.ports.clone(),
             self.topics.clone(),
             self.config.clone(),
-            self.limits.pull_waiters_max,
+            &self.limits,
             Box::new(move |cause| on_storm(cause.detail)),
         ));
         let on_gone = on_pause("handler-gone");
@@ -718,7 +720,8 @@ impl Subscriptions {
     async fn view(&self, entry: &Entry) -> SubscriptionView {
         // An engine that ends this moment is a member of nothing any more.
         let snapshot = entry.engine.snapshot().await.unwrap_or_default();
-        let Snapshot { joined, in_flight, held, paused, mut causes, progress } = snapshot;
+        let Snapshot { joined, in_flight, held, paused, mut causes, progress, .. } = snapshot;
+        let Snapshot { filtered, filter_errors, dedup_key_errors, .. } = snapshot;
         let others = causes.len();
         causes.extend(paused);
         let lag = self.lag(&progress).await;
@@ -746,6 +749,9 @@ impl Subscriptions {
             lag,
             in_flight: in_flight as u64,
             held: held as u64,
+            filtered,
+            filter_errors,
+            dedup_key_errors,
             members: if joined { vec![self.config.member.clone()] } else { Vec::new() },
         }
     }

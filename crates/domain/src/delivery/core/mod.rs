@@ -20,6 +20,7 @@ use slab::Slab;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    sync::Arc,
     time::Duration,
 };
 
@@ -354,8 +355,8 @@ impl PartitionCore {
     }
 
     /// The event of a reservation that still holds.
-    pub fn record(&self, ticket: Ticket) -> Option<&StoredRecord> {
-        self.live(ticket).map(|slot| &*self.events[slot as usize].record)
+    pub fn record(&self, ticket: Ticket) -> Option<&Arc<StoredRecord>> {
+        self.live(ticket).map(|slot| &self.events[slot as usize].record)
     }
 
     fn live(&self, ticket: Ticket) -> Option<u32> {

@@ -18,6 +18,7 @@ use crate::{
     delivery::{CoreConfig, Effect, Incoming, PartitionCore, backoff::Backoff},
     subscriptions::{
         Cause,
+        expressions::ExpressionErrors,
         mirror::{self, Mirrored},
         policy::Jitter,
     },
@@ -97,6 +98,9 @@ pub(super) struct Actor {
     /// Events that are out, being claimed or being settled.
     pub(super) in_flight: usize,
     held: usize,
+    filtered: u64,
+    filter_errors: ExpressionErrors,
+    pub(super) dedup_key_errors: ExpressionErrors,
     pub(super) claiming: FuturesUnordered<BoxFuture<'static, Claimed>>,
     pub(super) store: StoreState,
     pub(super) settling: Settling,
@@ -154,6 +158,9 @@ impl Actor {
             timeouts: BTreeSet::new(),
             in_flight: 0,
             held: 0,
+            filtered: 0,
+            filter_errors: ExpressionErrors::default(),
+            dedup_key_errors: ExpressionErrors::default(),
             claiming: FuturesUnordered::new(),
             store: StoreState::default(),
             settling: Settling::default(),
@@ -295,6 +302,7 @@ impl Actor {
         let loss =
             self.loss.as_ref().filter(|(_, at)| now.since(*at) < LOSS_SHOWN_FOR).map(|(cause, _)| cause);
         let causes = [
+            &self.context.invalid,
             &self.group_trouble,
             &self.opening_trouble,
             &self.commit_trouble,
@@ -311,6 +319,9 @@ impl Actor {
             joined: self.member.is_joined(),
             in_flight: self.in_flight,
             held: self.held,
+            filtered: self.filtered,
+            filter_errors: self.filter_errors.clone(),
+            dedup_key_errors: self.dedup_key_errors.clone(),
             paused: self.paused.clone(),
             causes: causes.collect(),
             progress,
@@ -505,12 +516,19 @@ impl Actor {
         let partition = &reading.partition;
         let name = &self.context.definition.name;
         match found {
-            Found::Records(fetched) => {
+            Found::Records(fetched, sifted) => {
                 owned.trouble = None;
                 owned.end = fetched.end;
                 let hasher = &self.hasher;
-                let events = fetched.records.into_iter().map(|record| incoming(hasher, record)).collect();
+                let unwanted = sifted.unwanted.into_iter().chain(std::iter::repeat(false));
+                let events = fetched.records.into_iter().zip(unwanted);
+                let events =
+                    events.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect();
                 owned.core.fetched(self.context.both(), events, fetched.next);
+                if self.filter_errors.add(sifted.errors) {
+                    // The reason may quote the event: it is shown, and not logged.
+                    tracing::warn!(subscription = %name, %partition, "the filter fails on an event; the subscription's state says why");
+                }
             }
             Found::Overtaken { earliest } => {
                 let lost = owned.core.skip_to(self.context.both(), earliest);
@@ -566,6 +584,7 @@ impl Actor {
         (owned.in_flight, owned.held) = (in_flight, held);
         let (counters, before) = (owned.core.counters(), owned.counted);
         owned.counted = counters;
+        self.filtered += counters.passed_over - before.passed_over;
         let dead = counters.dead_lettered - before.dead_lettered;
         let done =
             (counters.done - before.done).saturating_sub(dead + (counters.duplicates - before.duplicates));
@@ -615,7 +634,8 @@ impl Actor {
 
     /// Reads on where no read is under way and a good part of the buffer is free.
     fn read(&mut self, key: PartitionKey) {
-        let Some(owned) = self.owned.get_mut(&key).filter(|_| self.stopping.is_none()) else { return };
+        let may_read = self.stopping.is_none() && self.context.invalid.is_none();
+        let Some(owned) = self.owned.get_mut(&key).filter(|_| may_read) else { return };
         let (events, bytes) = owned.core.room();
         let config = owned.core.config();
         if events < config.buffer_events_max / 4 || bytes < config.buffer_bytes_max / 4 {
@@ -843,11 +863,11 @@ impl Actor {
 }
 
 /// An event as its core sees it.
-fn incoming(hasher: &DefaultHasher, record: StoredRecord) -> Incoming {
+fn incoming(hasher: &DefaultHasher, record: StoredRecord, passed_over: bool) -> Incoming {
     let key = record.record.key.as_ref().map(|key| {
         let mut hasher = hasher.clone();
         key.hash(&mut hasher);
         hasher.finish()
     });
-    Incoming { record, key, attempts: 0, not_before: None, passed_over: false }
+    Incoming { record, key, attempts: 0, not_before: None, passed_over }
 }

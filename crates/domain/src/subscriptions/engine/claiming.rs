@@ -6,21 +6,27 @@
 //! - A claim is asked for with a token that was drawn before, and asked for again with the same one after an
 //!   answer that was lost.
 //! - The keys of one call are distinct; the second of two events of one key waits for the first.
+//! - An event's key is the same however often it is made: it is made of the event alone.
 
-use super::{Context, Handed, PartitionKey, actor::Actor, backoff, owned::Owned, serving::Waiter};
+use super::{Context, Handed, PartitionKey, actor::Actor, backoff, serving::Waiter};
 use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Taken},
     event::header,
-    subscriptions::{Cause, Payload, policy::OnStoreFailure},
+    subscriptions::{
+        Cause, Payload,
+        expressions::{self, ExpressionErrors, Turn},
+        policy::OnStoreFailure,
+    },
 };
 use bytes::Bytes;
 use ports::{
-    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, PortError, Record,
-    StoredRecord, Token,
+    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, PartitionId, PortError,
+    Record, StoredRecord, Token, TopicPartition,
 };
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 use std::{collections::HashSet, sync::Arc, time::Duration};
+use uuid::Uuid;
 
 /// How often it is looked whether somebody else is done with an event, at least.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -56,6 +62,27 @@ pub(super) struct Claimed {
     batch: Batch,
     /// The claims of those that have a tag, in order.
     outcome: Result<Vec<Claim>, PortError>,
+    /// Keys that the subscription's expression could not make.
+    key_errors: ExpressionErrors,
+}
+
+/// What is to be asked for of one event.
+struct Ask {
+    of: KeyOf,
+    token: Token,
+    ground: Ground,
+}
+
+/// The key of an event.
+enum KeyOf {
+    Known(ClaimKey),
+    /// To be made by the subscription's expression.
+    Made {
+        log: u64,
+        epoch: Uuid,
+        partition: TopicPartition,
+        record: Arc<StoredRecord>,
+    },
 }
 
 /// How the store of claims is.
@@ -110,43 +137,69 @@ impl Actor {
         let timeout = definition.lease();
         let lease = timeout + CLAIM_MARGIN + (timeout / 4).min(SLACK_MAX);
         let keep = definition.dedup.ttl.max(ATTEMPTS_KEPT);
-        let mut seen = HashSet::with_capacity(reserved.len());
-        let mut tags = Vec::with_capacity(reserved.len());
-        let mut requests = Vec::with_capacity(reserved.len());
+        let has_expression = self.context.expressions.dedup_key().is_some();
+        let mut asks = Vec::with_capacity(reserved.len());
         for Reserved { key, taken, .. } in &reserved {
             let owned = self.owned.get(key);
             let record = owned.and_then(|owned| Some((owned, owned.core.record(taken.ticket)?)));
             let Some((owned, record)) = record else {
-                tags.push(None);
+                asks.push(None);
                 continue;
             };
-            let claim_key = match taken.own {
-                Some(own) => own.tag.key,
-                None => claim_key(owned, record),
+            let of = match taken.own {
+                Some(own) => KeyOf::Known(own.tag.key),
+                None if has_expression => KeyOf::Made {
+                    log: owned.log,
+                    epoch: owned.epoch.id,
+                    partition: owned.partition.clone(),
+                    record: record.clone(),
+                },
+                None => {
+                    let partition = owned.partition.partition;
+                    KeyOf::Known(claim_key(owned.log, owned.epoch.id, partition, record))
+                }
             };
-            if !seen.insert(claim_key) {
-                tags.push(None);
-                continue;
-            }
             let asked = taken.own.and_then(|own| own.asked);
             let token = asked.unwrap_or_else(|| Token(self.rng.random()));
             let ground = match taken.own {
                 Some(Own { tag, counted, .. }) => Ground::Own { token: tag.token, counted },
                 None => Ground::Free,
             };
-            tags.push(Some(ClaimTag { key: claim_key, token }));
-            requests.push(ClaimRequest { key: claim_key, token, lease, keep, ground, note: Bytes::new() });
+            asks.push(Some(Ask { of, token, ground }));
         }
-        let batch = Batch { waiter, reserved, tags, until: self.context.now() + lease };
+        let mut batch = Batch { waiter, reserved, tags: Vec::new(), until: self.context.now() + lease };
+        let context = self.context.clone();
         self.claiming.push(Box::pin(async move {
+            let mut key_errors = ExpressionErrors::default();
+            let asks = context.keyed(asks, &mut key_errors).await;
+            let mut seen = HashSet::with_capacity(asks.len());
+            let mut requests = Vec::with_capacity(asks.len());
+            batch.tags.reserve_exact(asks.len());
+            for ask in asks {
+                let ask = ask.filter(|(tag, _)| seen.insert(tag.key));
+                batch.tags.push(ask.as_ref().map(|(tag, _)| *tag));
+                requests.extend(ask.map(|(ClaimTag { key, token }, ground)| ClaimRequest {
+                    key,
+                    token,
+                    lease,
+                    keep,
+                    ground,
+                    note: Bytes::new(),
+                }));
+            }
             let outcome = store.claim(requests).await;
-            Claimed { batch, outcome }
+            Claimed { batch, outcome, key_errors }
         }));
     }
 
     /// Delivers what was acquired, and puts the rest where it belongs.
     pub(super) fn claimed(&mut self, claimed: Claimed) {
-        let Claimed { batch, outcome } = claimed;
+        let Claimed { batch, outcome, key_errors } = claimed;
+        if self.dedup_key_errors.add(key_errors) {
+            // The reason may quote the event: it is shown, and not logged.
+            let name = &self.context.definition.name;
+            tracing::warn!(subscription = %name, "`dedup.key` fails on an event, which has its source and id for a key; the subscription's state says why");
+        }
         match outcome {
             Ok(claims) => {
                 self.store.answered();
@@ -243,9 +296,8 @@ impl Actor {
 
 /// What is claimed for an event: the subscription and the log (which `log` stands for), the epoch, and the
 /// event's source and id; or its place, where it has none.
-fn claim_key(owned: &Owned, record: &StoredRecord) -> ClaimKey {
-    let mut hash =
-        Sha256::new().chain_update(owned.log.to_be_bytes()).chain_update(owned.epoch.id.as_bytes());
+fn claim_key(log: u64, epoch: Uuid, partition: PartitionId, record: &StoredRecord) -> ClaimKey {
+    let mut hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
     match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
         (Some(source), Some(id)) => {
             hash.update([1]);
@@ -255,15 +307,63 @@ fn claim_key(owned: &Owned, record: &StoredRecord) -> ClaimKey {
         }
         _ => {
             hash.update([2]);
-            hash.update(owned.partition.partition.to_be_bytes());
+            hash.update(partition.to_be_bytes());
             hash.update(record.offset.to_be_bytes());
         }
     }
+    key_of_digest(hash)
+}
+
+/// As [`claim_key`], with what the subscription's expression gave instead of source and id.
+fn made_key(log: u64, epoch: Uuid, made: &[u8]) -> ClaimKey {
+    let hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
+    key_of_digest(hash.chain_update([3]).chain_update(made))
+}
+
+fn key_of_digest(hash: Sha256) -> ClaimKey {
     let digest = hash.finalize();
     ClaimKey(std::array::from_fn(|i| digest[i]))
 }
 
 impl Context {
+    /// Makes the keys that are not known yet. Where the expression fails for an event, it is the key that an
+    /// event has without one.
+    async fn keyed(
+        &self,
+        asks: Vec<Option<Ask>>,
+        errors: &mut ExpressionErrors,
+    ) -> Vec<Option<(ClaimTag, Ground)>> {
+        let clock = &*self.ports.clock;
+        let mut turn = Turn::new(clock);
+        let mut keyed = Vec::with_capacity(asks.len());
+        for ask in asks {
+            let Some(Ask { of, token, ground }) = ask else {
+                keyed.push(None);
+                continue;
+            };
+            let key = match of {
+                KeyOf::Known(key) => key,
+                KeyOf::Made { log, epoch, partition, record } => {
+                    let made = self
+                        .expressions
+                        .dedup_key()
+                        .map(|expression| expressions::key_of(expression, &partition, &record));
+                    turn.pass().await;
+                    match made {
+                        Some(Ok(made)) => made_key(log, epoch, &made),
+                        Some(Err(reason)) => {
+                            errors.note(&partition, record.offset, clock.wall(), reason);
+                            claim_key(log, epoch, partition.partition, &record)
+                        }
+                        None => claim_key(log, epoch, partition.partition, &record),
+                    }
+                }
+            };
+            keyed.push(Some((ClaimTag { key, token }, ground)));
+        }
+        keyed
+    }
+
     /// Why an event can never be shown to a client as the subscription wants it.
     fn undecodable(&self, record: &Record) -> Option<Failure> {
         if self.definition.payload != Payload::Json || !says_json(record) {

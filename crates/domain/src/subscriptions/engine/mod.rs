@@ -25,10 +25,15 @@ mod reading;
 mod serving;
 mod storm;
 
-use super::{Cause, Definition, DeliveryConfig, SubscriptionPorts, policy::DeadLetterPolicy};
+use super::{
+    Cause, Definition, DeliveryConfig, SubscriptionPorts,
+    expressions::{ExpressionErrors, Expressions},
+    policy::DeadLetterPolicy,
+};
 use crate::{
     delivery::{ClaimTag, Decision, Delivery, Lease, Now, Status},
     error::{Error, ErrorCode, Result},
+    limits::Limits,
     topics::Topics,
 };
 use ports::{Clock, JobStore, Monotonic, Offset, PartitionId, TopicName};
@@ -144,6 +149,12 @@ pub(super) struct Snapshot {
     pub(super) in_flight: usize,
     /// Events that wait because they, or earlier ones of their key, are to be tried again.
     pub(super) held: usize,
+    /// Events that the filter passed over.
+    pub(super) filtered: u64,
+    /// Those of them of which it could not tell.
+    pub(super) filter_errors: ExpressionErrors,
+    /// Events whose key could not be made.
+    pub(super) dedup_key_errors: ExpressionErrors,
     /// Why the engine has paused by itself.
     pub(super) paused: Option<Cause>,
     /// What is wrong.
@@ -283,13 +294,25 @@ pub(super) fn spawn(
     ports: SubscriptionPorts,
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
-    waiters_max: usize,
+    limits: &Limits,
     on_storm: OnStorm,
 ) -> EngineHandle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let dead_letter = definition.dead_letter_policy();
-    let context = Context { definition, dead_letter, ports, topics, config, on_storm };
-    let actor = actor::Actor::new(Arc::new(context), inbox, waiters_max);
+    let (expressions, invalid) = match Expressions::compile(&definition, &limits.expressions) {
+        Ok(expressions) => (expressions, None),
+        Err(error) => {
+            let detail = format!(
+                "{}; nothing is read until the service's limits allow it, or the subscription is made anew",
+                error.detail()
+            );
+            tracing::error!(subscription = %definition.name, detail, "an expression cannot be compiled");
+            let since = ports.clock.wall();
+            (Expressions::default(), Some(Cause { code: "expression-invalid", since, detail }))
+        }
+    };
+    let context = Context { definition, dead_letter, expressions, invalid, ports, topics, config, on_storm };
+    let actor = actor::Actor::new(Arc::new(context), inbox, limits.pull_waiters_max);
     tokio::spawn(actor.run());
     EngineHandle { commands }
 }
@@ -301,6 +324,10 @@ pub(super) type OnStorm = Box<dyn Fn(Cause) + Send + Sync>;
 struct Context {
     definition: Arc<Definition>,
     dead_letter: DeadLetterPolicy,
+    expressions: Expressions,
+    /// Why the expressions that were kept do not compile any more. Nothing is read then: what they would
+    /// have passed over must not be delivered, nor the rest be passed over.
+    invalid: Option<Cause>,
     ports: SubscriptionPorts,
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
