@@ -5,9 +5,9 @@ use crate::{
     error::status,
     proto::{
         Cause, CreateSubscriptionRequest, DeadLetterPolicy, DedupPolicy, DeleteSubscriptionRequest,
-        GetSubscriptionRequest, ListSubscriptionsRequest, ListSubscriptionsResponse,
-        PauseSubscriptionRequest, ResumeSubscriptionRequest, RetryPolicy, SkipEventRequest, Start,
-        StormGuard, Subscription, start, subscriptions_server,
+        ExpressionError, ExpressionErrors, GetSubscriptionRequest, ListSubscriptionsRequest,
+        ListSubscriptionsResponse, PauseSubscriptionRequest, ResumeSubscriptionRequest, RetryPolicy,
+        SkipEventRequest, Start, StormGuard, Subscription, start, subscriptions_server,
     },
 };
 use domain::{
@@ -100,7 +100,9 @@ fn new(request: CreateSubscriptionRequest) -> domain::Result<NewSubscription> {
             enabled: dedup.enabled,
             ttl: text("dedup.ttl", dedup.ttl)?,
             on_store_failure: dedup.on_store_failure,
+            key: dedup.key,
         },
+        filter: request.filter,
         delivery_mode: request.mode,
         adopt_group: request.adopt_group,
         name: request.name,
@@ -193,7 +195,23 @@ fn shown(view: SubscriptionView) -> Subscription {
             enabled: Some(dedup.enabled),
             ttl: Some(convert::to_duration(dedup.ttl)),
             on_store_failure: Some(dedup.on_store_failure.as_str().to_owned()),
+            key: dedup.key.clone(),
         }),
         mode: definition.mode.as_str().to_owned(),
+        filter: definition.filter.clone(),
+        filtered: view.filtered,
+        filter_errors: Some(errors(view.filter_errors)),
+        dedup_key_errors: Some(errors(view.dedup_key_errors)),
     }
+}
+
+fn errors(errors: domain::subscriptions::ExpressionErrors) -> ExpressionErrors {
+    let last = errors.last.map(|last| ExpressionError {
+        topic: last.topic.to_string(),
+        partition: last.partition,
+        offset: i64::try_from(last.offset).unwrap_or(i64::MAX),
+        at: Some(convert::time(last.at)),
+        reason: last.reason,
+    });
+    ExpressionErrors { count: errors.count, last }
 }

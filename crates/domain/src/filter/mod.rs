@@ -66,9 +66,10 @@ use std::fmt;
 /// Bounds on expressions and on what evaluating them may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterLimits {
-    /// The most bytes of an expression's text; 8192 at most.
+    /// The most bytes of an expression's text; [`FilterLimits::TEXT_BYTES_MAX`] at most.
     pub text_bytes_max: usize,
-    /// How deep parentheses, brackets, braces and conditionals may be nested; 48 at most.
+    /// How deep parentheses, brackets, braces and conditionals may be nested;
+    /// [`FilterLimits::NESTING_MAX`] at most.
     pub nesting_max: usize,
     /// What one evaluation may cost: one a step, and one for each 16 bytes that are read or made; `matches`
     /// costs 1 to 64 for each byte that it looks through, by the size of its pattern.
@@ -77,6 +78,13 @@ pub struct FilterLimits {
     pub data_bytes_max: usize,
     /// The most bytes of the key that a key expression makes. A longer one is an error in evaluation.
     pub key_bytes_max: usize,
+}
+
+impl FilterLimits {
+    /// The most bytes of an expression's text that any limit allows.
+    pub const TEXT_BYTES_MAX: usize = parse::TEXT_BYTES_MAX;
+    /// The deepest nesting that any limit allows.
+    pub const NESTING_MAX: usize = parse::NESTING_MAX;
 }
 
 impl Default for FilterLimits {

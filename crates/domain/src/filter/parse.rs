@@ -10,8 +10,8 @@ use cel::parser::{ParseError, ParseErrors, Parser};
 use std::thread;
 
 /// The most bytes of a text, and the most levels, whatever is configured: what the stack holds.
-const TEXT_BYTES_MAX: usize = 8192;
-const NESTING_MAX: usize = 48;
+pub(super) const TEXT_BYTES_MAX: usize = 8192;
+pub(super) const NESTING_MAX: usize = 48;
 /// Touched only as far as it is used.
 const STACK_BYTES: usize = 64 << 20;
 

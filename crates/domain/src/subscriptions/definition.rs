@@ -652,7 +652,10 @@ mod tests {
         assert_eq!(dedup(|dedup| dedup.ttl = Some("0s".into())), bad("dedup.ttl"));
         assert_eq!(dedup(|dedup| dedup.on_store_failure = Some("hope".into())), bad("dedup.onStoreFailure"));
         assert_eq!(field(refused(|new| new.delivery_mode = Some("push".into()))), not_built("delivery.mode"));
-        assert_eq!(field(refused(|new| new.not_built.push("delivery.url".into()))), not_built("delivery.url"));
+        assert_eq!(
+            field(refused(|new| new.not_built.push("delivery.url".into()))),
+            not_built("delivery.url")
+        );
         assert_eq!(field(refused(|new| new.filter = Some("typ == 'a'".into()))), bad("filter"));
         assert_eq!(field(refused(|new| new.filter = Some(String::new()))), bad("filter"));
         assert_eq!(dedup(|dedup| dedup.key = Some("data.".into())), bad("dedup.key"));

@@ -160,3 +160,74 @@ impl<'a> Turn<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use parking_lot::Mutex;
+    use ports::Record;
+
+    /// A clock on which each look takes as long as it is told.
+    #[derive(Debug)]
+    struct Slow(Mutex<Duration>, Duration);
+
+    #[async_trait::async_trait]
+    impl Clock for Slow {
+        fn wall(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn monotonic(&self) -> Monotonic {
+            let mut now = self.0.lock();
+            *now += self.1;
+            Monotonic(*now)
+        }
+
+        async fn sleep_until(&self, _until: Monotonic) {}
+    }
+
+    fn expressions() -> Expressions {
+        let filter = Filter::compile("offset % 2 == 0", &FilterLimits::default()).unwrap();
+        Expressions { filter: Some(filter), dedup_key: None }
+    }
+
+    fn records() -> Vec<StoredRecord> {
+        (0..100).map(|offset| StoredRecord { offset, record: Record::default() }).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_takes_long_is_evaluated_in_turns() {
+        let partition = TopicPartition::new(TopicName::new("orders").unwrap(), 0);
+        let (expressions, records) = (expressions(), records());
+        let mut turns = Vec::new();
+        for look in [Duration::ZERO, TURN / 10] {
+            let clock = Slow(Mutex::default(), look);
+            let mut sifting = std::pin::pin!(expressions.sift(&clock, &partition, &records));
+            let mut count = 1;
+            let sifted = loop {
+                match sifting.as_mut().now_or_never() {
+                    Some(sifted) => break sifted,
+                    None => count += 1,
+                }
+            };
+            assert!(sifted.unwanted.iter().enumerate().all(|(n, unwanted)| *unwanted == (n % 2 == 1)));
+            turns.push(count);
+        }
+        assert_eq!(turns[0], 1, "what is quick is done at once");
+        assert!(turns[1] > 5, "{turns:?}");
+    }
+
+    #[test]
+    fn errors_are_counted_and_the_last_is_kept() {
+        let partition = TopicPartition::new(TopicName::new("orders").unwrap(), 3);
+        let (mut all, mut batch) = (ExpressionErrors::default(), ExpressionErrors::default());
+        assert!(!all.add(ExpressionErrors::default()));
+        batch.note(&partition, 7, Timestamp(1), "one".into());
+        batch.note(&partition, 8, Timestamp(2), "two".into());
+        assert!(all.add(batch.clone()), "the first are told from the others");
+        assert!(!all.add(batch));
+        assert!(!all.add(ExpressionErrors::default()));
+        assert_eq!((all.count, all.last.unwrap().offset), (4, 8));
+    }
+}

@@ -522,8 +522,7 @@ impl Actor {
                 let hasher = &self.hasher;
                 let unwanted = sifted.unwanted.into_iter().chain(std::iter::repeat(false));
                 let events = fetched.records.into_iter().zip(unwanted);
-                let events =
-                    events.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect();
+                let events = events.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect();
                 owned.core.fetched(self.context.both(), events, fetched.next);
                 if self.filter_errors.add(sifted.errors) {
                     // The reason may quote the event: it is shown, and not logged.
