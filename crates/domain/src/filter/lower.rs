@@ -20,7 +20,14 @@ const RESULT: &str = "@result";
 
 /// Brings a tree into ours, and says which names it refers to.
 pub(super) fn lower(tree: &IdedExpr, source: &SourceInfo, text: &str) -> Result<(Node, Wanted), FilterError> {
-    let mut lowering = Lowering { source, text, locals: Vec::new(), wanted: Wanted::default(), depth: 0 };
+    let mut lowering = Lowering {
+        source,
+        text,
+        locals: Vec::new(),
+        wanted: Wanted::default(),
+        depth: 0,
+        pattern_bytes: PATTERN_BYTES_MAX,
+    };
     let root = lowering.node(tree)?;
     Ok((root, lowering.wanted))
 }
@@ -32,6 +39,8 @@ struct Lowering<'t> {
     locals: Vec<&'t str>,
     wanted: Wanted,
     depth: usize,
+    /// What is left for patterns.
+    pattern_bytes: usize,
 }
 
 type Lowered<T = Node> = Result<T, FilterError>;
@@ -181,8 +190,10 @@ impl<'t> Lowering<'t> {
         let Expr::Literal(LiteralValue::String(literal)) = &pattern.expr else {
             return Err(self.wrong(pattern, "the pattern of matches() must be a literal string"));
         };
-        let pattern = compile_pattern(literal.inner()).map_err(|message| self.wrong(pattern, message))?;
-        Ok(Node::Matches(self.boxed(text)?, pattern.into()))
+        let (compiled, size) = compile_pattern(literal.inner(), self.pattern_bytes)
+            .map_err(|message| self.wrong(pattern, message))?;
+        self.pattern_bytes -= size;
+        Ok(Node::Matches(self.boxed(text)?, compiled.into()))
     }
 
     fn comprehension(&mut self, tree: &IdedExpr, comprehension: &'t ComprehensionExpr) -> Lowered {
@@ -292,14 +303,18 @@ fn arguments(tree: &IdedExpr) -> Option<(&str, &[IdedExpr])> {
 /// all of the pattern for each byte.
 const PATTERN_SIZES: [(usize, u64); 4] = [(16 << 10, 1), (64 << 10, 4), (256 << 10, 16), (1 << 20, 64)];
 
+/// The most bytes of all compiled patterns of an expression, each taken for its size's bound.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
 /// The most bytes of the table that a pattern's use fills, a thread.
 const DFA_BYTES_MAX: usize = 256 << 10;
 
-fn compile_pattern(pattern: &str) -> Result<Pattern, String> {
-    for (size, cost_a_byte) in PATTERN_SIZES {
+/// A pattern, and what it takes of what is `left` for patterns.
+fn compile_pattern(pattern: &str, left: usize) -> Result<(Pattern, usize), String> {
+    for (size, cost_a_byte) in PATTERN_SIZES.into_iter().filter(|(size, _)| *size <= left) {
         match RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(DFA_BYTES_MAX).nest_limit(32).build()
         {
-            Ok(regex) => return Ok(Pattern { regex, cost_a_byte }),
+            Ok(regex) => return Ok((Pattern { regex, cost_a_byte }, size)),
             Err(regex::Error::CompiledTooBig(_)) => {}
             // Its message draws the pattern over several lines; the last says what is wrong.
             Err(error) => {
@@ -310,8 +325,12 @@ fn compile_pattern(pattern: &str) -> Result<Pattern, String> {
             }
         }
     }
-    Err("the pattern of matches() is too large; use smaller repetitions, or fewer classes of characters"
-        .to_owned())
+    let what = if left == PATTERN_BYTES_MAX {
+        "the pattern of matches() is too large"
+    } else {
+        "the patterns of matches() are too large together"
+    };
+    Err(format!("{what}; use smaller repetitions, or fewer classes of characters"))
 }
 
 /// The known name that is nearest to another, if it is near at all.

@@ -341,6 +341,10 @@ fn what_is_nested_too_deep_or_too_long_is_refused_before_it_can_harm() {
     ] {
         assert!(Filter::compile(&text, &limits).is_err());
     }
+    // Patterns have one bound together, so that many are no way around it.
+    let many = |pattern: &str, count: usize| vec![format!(r"type.matches('{pattern}')"); count].join(" || ");
+    assert!(refused(&many(r"\\w{8}", 60)).message.contains("too large together"));
+    assert!(!filter(&many("^order", 60)).needs_data());
     // Pairs of signs cancel each other out.
     for text in [format!("{}true", "!".repeat(4000)), format!("1 == {}1", "-".repeat(4000))] {
         assert_eq!(matches(&text, &event()), Ok(true));
