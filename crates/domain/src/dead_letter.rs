@@ -45,7 +45,7 @@ pub const CHAIN_BYTES_MAX: usize = 16 << 10;
 /// The most bytes of a message.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// The most bytes of a kind.
-const KIND_BYTES_MAX: usize = 200;
+pub(crate) const KIND_BYTES_MAX: usize = 200;
 /// What a dead letter's record may have beyond its event's.
 pub const HEADROOM_BYTES: usize = 64 << 10;
 
@@ -116,7 +116,7 @@ pub fn partition_of(record: &Record, id: &str, partitions: u32) -> PartitionId {
     partition::by_hash(record.key.as_deref().unwrap_or(id.as_bytes()), partitions)
 }
 
-fn cut(text: &str, bytes_max: usize) -> String {
+pub(crate) fn cut(text: &str, bytes_max: usize) -> String {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;

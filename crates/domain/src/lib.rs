@@ -13,6 +13,7 @@ pub mod filter;
 pub mod limits;
 pub mod partition;
 pub mod publish;
+pub mod retry_topic;
 pub mod subscriptions;
 pub mod topics;
 

@@ -290,6 +290,22 @@ impl Topics {
         }
     }
 
+    /// Lets the records before these offsets go, of a topic whose readers need them no more.
+    pub async fn trim(&self, topic: &TopicName, before: &[(PartitionId, Offset)]) -> Result<()> {
+        self.admin.trim(topic, before).await.map_err(|error| self.of_topic(topic, &error, &[]))?;
+        Ok(())
+    }
+
+    /// Deletes a topic that was made for a subscription, if it is there.
+    pub async fn remove(&self, topic: &TopicName) -> Result<()> {
+        let deleted = self.admin.delete(topic).await;
+        self.forget(topic);
+        match deleted {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Looks the topic up anew at the next need: it is not as it was known.
     pub fn forget(&self, topic: &TopicName) {
         self.known.write().remove(topic);

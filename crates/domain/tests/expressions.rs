@@ -9,7 +9,7 @@ use domain::{
     Limits,
     delivery::Status,
     subscriptions::{
-        AckRequest, DeliveryConfig, NewSubscription, PulledDelivery, State, SubscriptionPorts,
+        AckRequest, DeliveryConfig, NewSubscription, PulledDelivery, RetryItem, State, SubscriptionPorts,
         SubscriptionView, Subscriptions, policy::NewDedup,
     },
     topics::{TopicDefaults, Topics},
@@ -107,7 +107,16 @@ impl World {
 
 impl Process {
     async fn create(&self, filter: Option<&str>, key: Option<&str>) {
-        let new = NewSubscription {
+        self.create_with(filter, key, |_| {}).await;
+    }
+
+    async fn create_with(
+        &self,
+        filter: Option<&str>,
+        key: Option<&str>,
+        change: impl FnOnce(&mut NewSubscription),
+    ) {
+        let mut new = NewSubscription {
             name: NAME.into(),
             topics: vec![TOPIC.into()],
             ordering: Some("none".into()),
@@ -115,6 +124,7 @@ impl Process {
             dedup: NewDedup { key: key.map(ToOwned::to_owned), ..NewDedup::default() },
             ..NewSubscription::default()
         };
+        change(&mut new);
         self.subscriptions.create(new).await.unwrap();
     }
 
@@ -233,6 +243,51 @@ async fn expressions_that_the_limits_do_not_allow_any_more_keep_everything_back(
     assert!(view.causes[0].detail.contains("`filter`"), "{}", view.causes[0].detail);
     next.stop().await;
     assert_eq!(offsets(&world.process().await.pull().await), [0], "nothing was passed over meanwhile");
+}
+
+/// Where it waits it has another topic and offset: of these neither the filter nor the key may speak.
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_a_retry_topic_is_wanted_still_and_keeps_its_key() {
+    let world = World::new().await;
+    let process = world.process().await;
+    let by_topics = |new: &mut NewSubscription| {
+        new.retry.strategy = Some("topics".into());
+        new.retry.initial_delay = Some("2s".into());
+    };
+    let (filter, key) = ("topic == 'orders' && offset >= 1", "topic + string(offset / 3)");
+    process.create_with(Some(filter), Some(key), by_topics).await;
+    world.publish(&[of("a", ""), of("a", ""), of("a", "")]).await;
+    let out = process.pull().await;
+    assert_eq!(offsets(&out), [1], "the next one has the same key");
+    let retry = RetryItem { ack_id: out[0].ack_id.clone(), ..RetryItem::default() };
+    let request = AckRequest { retry: vec![retry], ..AckRequest::default() };
+    assert_eq!(process.subscriptions.acknowledge(NAME, request).await.unwrap()[0].1, Status::Ok);
+    let next = process.pull().await;
+    assert_eq!(offsets(&next), [2], "its key is free while the other one waits");
+    process.ack(&next).await;
+    assert!(process.pull().await.is_empty(), "the one that waited is a copy of what is done");
+    let view = process.view().await;
+    assert_eq!((view.filtered, view.filter_errors.count, view.dedup_key_errors.count), (1, 0, 0));
+    assert_eq!(view.lag, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_does_not_look_at_what_waits_to_be_tried_again() {
+    let world = World::new().await;
+    let process = world.process().await;
+    let by_topics = |new: &mut NewSubscription| {
+        new.retry.strategy = Some("topics".into());
+        new.retry.initial_delay = Some("2s".into());
+    };
+    process.create_with(Some("topic == 'orders' && offset == 1"), None, by_topics).await;
+    world.publish(&[of("a", ""), of("a", "")]).await;
+    let out = process.pull().await;
+    let retry = RetryItem { ack_id: out[0].ack_id.clone(), ..RetryItem::default() };
+    let request = AckRequest { retry: vec![retry], ..AckRequest::default() };
+    assert_eq!(process.subscriptions.acknowledge(NAME, request).await.unwrap()[0].1, Status::Ok);
+    let again = process.pull().await;
+    assert_eq!((offsets(&again), again[0].attempt), (vec![1], 2), "it comes again");
+    process.ack(&again).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
 //! What goes into a core and comes out of it.
 
 use super::{Ordering, backoff::Backoff};
-use ports::{ClaimKey, Failure, Monotonic, Offset, StoredRecord, Timestamp, Token};
+use ports::{ClaimKey, Failure, Monotonic, Offset, PartitionId, StoredRecord, Timestamp, Token, TopicName};
 use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
 
 /// How a core works.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,8 @@ pub struct CoreConfig {
     pub deliveries_max: Option<u32>,
     /// When a failed event comes again.
     pub backoff: Backoff,
+    /// Whether it waits for that elsewhere, in a topic of its own, and not in its place.
+    pub retry_elsewhere: bool,
     /// The most events that are to be buffered, those apart that are held.
     pub buffer_events_max: usize,
     /// The most bytes that are to be buffered, those apart that are held.
@@ -40,10 +43,29 @@ pub struct Incoming {
     pub key: Option<u64>,
     /// Deliveries that counted already.
     pub attempts: u32,
+    /// Where it first lay, if it waited to be tried again in the topic that this is.
+    pub retried: Option<Arc<Retried>>,
     /// Not to go out earlier.
     pub not_before: Option<Monotonic>,
     /// Passed over: done without a delivery.
     pub passed_over: bool,
+}
+
+/// Where an event that came by a retry topic first lay, and what went wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retried {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition there.
+    pub partition: PartitionId,
+    /// The offset there.
+    pub offset: Offset,
+    /// Names the subscription and the log that it lay in.
+    pub log: u64,
+    /// The epoch in which it was delivered from there.
+    pub epoch: Uuid,
+    /// What went wrong.
+    pub failures: Failures,
 }
 
 /// Names one lease of one session of ownership.
@@ -120,6 +142,8 @@ pub struct Delivery {
     pub run: u64,
     /// The event.
     pub record: Arc<StoredRecord>,
+    /// Where it first lay, if it came by a retry topic.
+    pub retried: Option<Arc<Retried>>,
 }
 
 /// What a client says about a delivery.
@@ -201,9 +225,17 @@ pub enum Effect {
     /// An event is never to be delivered again: it is to be kept as a dead letter, and its claim completed
     /// after that.
     DeadLetter(Box<DeadLetter>),
+    /// An event is to be delivered again `after` so long, and waits for that elsewhere: it is to be appended
+    /// there, and its claim released after that. [`super::PartitionCore::moved`] is its answer.
+    RetryElsewhere {
+        /// The event.
+        letter: Box<DeadLetter>,
+        /// How long it waits.
+        after: Duration,
+    },
 }
 
-/// An event that could not be handled.
+/// An event that could not be handled, now or for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// What names it.
@@ -212,6 +244,8 @@ pub struct DeadLetter {
     pub claim: Option<ClaimTag>,
     /// The event.
     pub record: Arc<StoredRecord>,
+    /// Where it first lay, if it came by a retry topic.
+    pub retried: Option<Arc<Retried>>,
     /// Deliveries that counted.
     pub attempts: u32,
     /// What went wrong.
@@ -257,6 +291,8 @@ pub struct Counters {
     pub duplicates: u64,
     /// Events that became dead letters.
     pub dead_lettered: u64,
+    /// Events that went elsewhere to wait to be tried again.
+    pub moved: u64,
     /// Events that were passed over.
     pub passed_over: u64,
 }

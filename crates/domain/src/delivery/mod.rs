@@ -8,7 +8,7 @@
 //! Invariants (checked by the property tests in `core/tests` against a slow model):
 //! 1. *Prefix.* The committable offset never passes an undecided event, and never goes back. An event is
 //!    decided once it is acknowledged (with claims: its claim is completed), kept as a dead letter, passed
-//!    over by the filter or on an operator's word, or found done.
+//!    over by the filter or on an operator's word, found done, or kept in a retry topic.
 //! 2. *Once out.* An event has at most one live lease; only that lease, or its last one while the event is
 //!    not out again, decides it.
 //! 3. *Done is done.* An event that is done is never delivered again in this session, nor in one that begins
@@ -41,7 +41,7 @@ pub use self::core::{CLAIM_MARGIN, Now, PartitionCore};
 pub use done::DoneSet;
 pub use lease::{
     ClaimTag, CoreConfig, Counters, DeadLetter, Decision, Delivery, Effect, Failures, Incoming, Lease,
-    LeaseId, Outcome, Own, Status, Taken, Ticket,
+    LeaseId, Outcome, Own, Retried, Status, Taken, Ticket,
 };
 
 use serde::{Deserialize, Serialize};

@@ -10,6 +10,7 @@ use crate::{
     delivery::{Ordering, commit_map::Epoch},
     error::{Error, Result, invalid_name},
     limits::Limits,
+    retry_topic,
     topics::topic_name,
 };
 use ports::{GroupId, Offset, PartitionId, Timestamp, TopicName, TopicPartition};
@@ -197,6 +198,9 @@ pub struct Definition {
     /// Whether and how an event is kept from being handled twice.
     #[serde(default)]
     pub dedup: DedupPolicy,
+    /// Retry topics that it had when it was another, and that are to be emptied.
+    #[serde(default, with = "as_texts", skip_serializing_if = "Vec::is_empty")]
+    pub emptying: Vec<TopicName>,
     /// Whether an operator, or the service itself, has paused it, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
@@ -257,6 +261,15 @@ impl Definition {
             DeliveryMode::Push(target) => target.timeout + LEASE_MARGIN,
             DeliveryMode::Pull | DeliveryMode::Stream => self.ack_timeout,
         }
+    }
+
+    /// The topics of its own in which retries wait, or still do since it was another.
+    pub fn retry_topics(&self) -> Vec<TopicName> {
+        let tiers = self.retry.tiers().into_iter().map(|delay| retry_topic::topic(&self.name, delay));
+        let mut topics: Vec<_> = tiers.collect();
+        let left = self.emptying.iter().filter(|topic| !topics.contains(topic)).cloned().collect::<Vec<_>>();
+        topics.extend(left);
+        topics
     }
 
     /// What becomes of what cannot be handled.
@@ -354,6 +367,7 @@ pub(super) fn decide(
         retry,
         dead_letter: Some(dead_letter),
         dedup,
+        emptying: Vec::new(),
         paused: None,
         start: new.start.clone().unwrap_or_default(),
         places: BTreeMap::new(),
@@ -634,6 +648,15 @@ mod tests {
         assert_eq!(field(refused(|new| new.ordering = Some("sideways".into()))), bad("ordering"));
         let retry = |change: fn(&mut NewRetry)| field(refused(|new| change(&mut new.retry)));
         assert_eq!(retry(|retry| retry.strategy = Some("topics".into())), bad("retry.strategy"));
+        let tiers = |multiplier, max_retries| {
+            field(refused(|new| {
+                new.ordering = Some("none".into());
+                new.retry.strategy = Some("topics".into());
+                (new.retry.multiplier, new.retry.max_retries) = (Some(multiplier), Some(max_retries));
+            }))
+        };
+        assert_eq!(tiers(1.01, 100), bad("retry.multiplier"));
+        assert_eq!(tiers(1.2, -1), bad("retry.multiplier"));
         assert_eq!(retry(|retry| retry.max_retries = Some(-2)), bad("retry.maxRetries"));
         assert_eq!(retry(|retry| retry.initial_delay = Some("-1s".into())), bad("retry.initialDelay"));
         assert_eq!(retry(|retry| retry.initial_delay = Some("6m".into())), bad("retry.initialDelay"));

@@ -326,11 +326,11 @@ impl Work {
 fn of(handed: &Handed) -> HandlerDelivery {
     let delivery = &handed.delivery;
     HandlerDelivery {
-        id: format!("{:016x}-{}-{}", handed.log, handed.key.partition, delivery.lease.offset),
+        id: format!("{:016x}-{}-{}", handed.log, handed.first, delivery.record.offset),
         attempt: delivery.attempt,
         deadline: delivery.deadline,
         topic: handed.topic.clone(),
-        partition: handed.key.partition,
+        partition: handed.first,
         record: delivery.record.clone(),
     }
 }

@@ -350,7 +350,7 @@ impl Subscriptions {
         let entry = self.entry(name)?;
         self.entries.write().remove(&entry.definition.name);
         entry.stop(None).await;
-        let removed = store::remove(&self.ports, &entry.definition).await;
+        let removed = store::remove(&self.ports, &self.topics, &entry.definition).await;
         if removed.is_err() {
             let entry = self.enter(entry.definition.clone(), entry.version);
             self.entries.write().insert(entry.definition.name.clone(), entry);
@@ -386,7 +386,7 @@ impl Subscriptions {
             .accept()
             .into_iter()
             .map(|handed| {
-                let engine::Handed { key, topic, delivery, .. } = handed;
+                let engine::Handed { key, topic, first, delivery, .. } = handed;
                 let target = AckTarget {
                     subscription_uid: subscription,
                     topic: key.topic,
@@ -401,7 +401,7 @@ impl Subscriptions {
                     deadline: Timestamp(wall.0.saturating_add(left)),
                     run: run_of.name(key, delivery.lease.id.session, delivery.run),
                     topic,
-                    partition: key.partition,
+                    partition: first,
                     record: delivery.record,
                 }
             })
@@ -494,7 +494,7 @@ impl Subscriptions {
     pub async fn skip(&self, name: &str, skip: Skip) -> Result<()> {
         let entry = self.entry(name)?;
         let topic = crate::topics::topic_name("topic", &skip.topic)?;
-        if !entry.definition.topics.contains(&topic) {
+        if !entry.definition.topics.contains(&topic) && !entry.definition.retry_topics().contains(&topic) {
             return Err(Error::invalid(
                 "topic",
                 format!("`{topic}` is not one of the subscription's topics"),

@@ -3,8 +3,9 @@
 
 use super::definition::{one_of, parse_duration, show_duration};
 use crate::{
-    delivery::Ordering,
+    delivery::{Ordering, backoff::Backoff},
     error::{Error, Result},
+    retry_topic::TIERS_MAX,
     topics::topic_name,
 };
 use ports::{GroupId, TopicName};
@@ -39,6 +40,38 @@ impl Default for RetryPolicy {
             multiplier: 2.0,
             jitter: Jitter::Full,
         }
+    }
+}
+
+impl RetryPolicy {
+    /// The delays of the retry topics, the shortest first, and at most one more than there may be; none where
+    /// retries wait in place, or do not wait at all.
+    pub fn tiers(&self) -> Vec<Duration> {
+        if self.strategy == RetryStrategy::InPlace || self.max_delay.is_zero() {
+            return Vec::new();
+        }
+        let backoff = Backoff {
+            initial: self.initial_delay,
+            max: self.max_delay,
+            multiplier: self.multiplier,
+            full_jitter: false,
+        };
+        let mut tiers: Vec<Duration> = Vec::new();
+        for failures in 1..=self.max_retries.unwrap_or(u32::MAX) {
+            // To whole milliseconds, upwards: never early.
+            let delay = backoff.delay(failures, 0).max(Duration::from_millis(1));
+            let delay =
+                Duration::from_millis(u64::try_from(delay.as_micros().div_ceil(1000)).unwrap_or(u64::MAX));
+            if tiers.last() == Some(&delay) || tiers.len() > TIERS_MAX {
+                break;
+            }
+            tiers.push(delay);
+        }
+        if self.initial_delay.is_zero() {
+            // What fails comes again at once; what a handler asks for waits.
+            tiers = vec![self.max_delay];
+        }
+        tiers
     }
 }
 
@@ -310,10 +343,7 @@ impl RetryPolicy {
                     Error::invalid("retry.strategy", message).with_field("ordering", "must be `none`")
                 );
             }
-            Some("topics") => {
-                let message = "`topics` is not built yet; `in-place` is";
-                return Err(Error::not_built("retry.strategy").with_field("retry.strategy", message));
-            }
+            Some("topics") => RetryStrategy::Topics,
             Some(other) => return Err(one_of("retry.strategy", other, "`in-place` or `topics`")),
         };
         let max_retries = match new.max_retries {
@@ -348,7 +378,15 @@ impl RetryPolicy {
             Some("none") => Jitter::None,
             Some(other) => return Err(one_of("retry.jitter", other, "`full` or `none`")),
         };
-        Ok(Self { strategy, max_retries, initial_delay, max_delay, multiplier, jitter })
+        let policy = Self { strategy, max_retries, initial_delay, max_delay, multiplier, jitter };
+        if policy.tiers().len() > TIERS_MAX {
+            let message = format!(
+                "makes more than {TIERS_MAX} different delays, each of which needs a topic: raise it, or lower \
+                 `maxRetries` or `maxDelay`"
+            );
+            return Err(Error::invalid("retry.multiplier", message));
+        }
+        Ok(policy)
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Definition, SubscriptionPorts, definition::Place, mirror};
 use crate::{
     delivery::commit_map::Epoch,
     error::{Error, ErrorCode, Result},
+    topics::Topics,
 };
 use bytes::Bytes;
 use ports::{ErrorKind, Expected, JobKind, JobStore, Offset, TopicPartition};
@@ -135,8 +136,12 @@ fn encode(definition: &Definition) -> Result<Bytes> {
         .map_err(|error| Error::new(ErrorCode::Internal, format!("a definition cannot be written: {error}")))
 }
 
-/// Forgets a subscription's offsets, then its definition.
-pub(super) async fn remove(ports: &SubscriptionPorts, definition: &Definition) -> Result<()> {
+/// Forgets a subscription's offsets and its retry topics, then its definition.
+pub(super) async fn remove(
+    ports: &SubscriptionPorts,
+    topics: &Topics,
+    definition: &Definition,
+) -> Result<()> {
     let clock = &*ports.clock;
     let until = clock.monotonic() + EMPTY_WITHIN;
     // A cluster learns only after a moment that the last member has left.
@@ -146,6 +151,9 @@ pub(super) async fn remove(ports: &SubscriptionPorts, definition: &Definition) -
             return Err(error.into());
         }
         clock.sleep_until(clock.monotonic() + Duration::from_millis(100)).await;
+    }
+    for topic in definition.retry_topics() {
+        topics.remove(&topic).await?;
     }
     mirror::remove(&*ports.jobs, definition).await?;
     // As it is kept now: an epoch may have begun since it was read. Where it is gone, another replica was first.

@@ -5,13 +5,18 @@
 //!    stands before it in the same run.
 //! 3. Nothing is done twice, with claims: no event comes again once its acknowledgement was answered `ok`, and
 //!    no claim is completed under two leases.
-//! 4. A commit never passes, nor does its map name, an event that nobody decided.
+//! 4. A commit never passes, nor does its map name, an event that nobody decided, unless it waits elsewhere and
+//!    no commit has passed it there.
 //! 5. What is not to be tried any more is a dead letter, and one dead letter, by its id.
 //! 6. What the filter does not want is never delivered, and counts as done.
 
-use domain::delivery::{Ordering, commit_map};
+use super::world::TOPIC;
+use domain::{
+    delivery::{DoneSet, Ordering, commit_map},
+    retry_topic,
+};
 use parking_lot::Mutex;
-use ports::{ClaimKey, OffsetCommit, Record, Token};
+use ports::{ClaimKey, OffsetCommit, Record, Token, TopicName, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What happened to one event.
@@ -41,6 +46,10 @@ pub(crate) struct Oracle {
 struct State {
     fates: Vec<Fate>,
     by_place: BTreeMap<(u32, u64), usize>,
+    /// All places at which an event lies: the first, and those in retry topics.
+    copies: HashMap<usize, Vec<(TopicPartition, u64)>>,
+    by_copy: HashMap<TopicPartition, BTreeMap<u64, usize>>,
+    commits: HashMap<TopicPartition, (u64, DoneSet)>,
     completed: HashMap<ClaimKey, Token>,
     dead_ids: BTreeMap<String, (u32, u64)>,
     /// What must never be seen and was: kept, as a handler's panic is only one more of its failures.
@@ -48,6 +57,15 @@ struct State {
 }
 
 impl State {
+    fn lies(&mut self, number: usize, partition: &TopicPartition, offset: u64) {
+        self.copies.entry(number).or_default().push((partition.clone(), offset));
+        self.by_copy.entry(partition.clone()).or_default().insert(offset, number);
+    }
+
+    fn is_passed(&self, partition: &TopicPartition, offset: u64) -> bool {
+        self.commits.get(partition).is_some_and(|(next, done)| offset < *next || done.contains(offset))
+    }
+
     fn expect(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
         if !holds {
             self.violations.push(otherwise());
@@ -72,6 +90,8 @@ impl Oracle {
         let mut state = self.state.lock();
         let number = state.fates.len();
         state.by_place.insert((partition, offset), number);
+        let topic = TopicName::new(TOPIC).unwrap();
+        state.lies(number, &TopicPartition::new(topic, partition), offset);
         let may_be_done = unwanted;
         state.fates.push(Fate { partition, offset, key, unwanted, may_be_done, ..Fate::default() });
     }
@@ -135,6 +155,14 @@ impl Oracle {
         state.expect(once, || format!("claim {key:?} was completed under two leases"));
     }
 
+    /// An event lies in a retry topic.
+    pub(crate) fn waits(&self, partition: &TopicPartition, offset: u64, record: &Record) {
+        let waiting = retry_topic::read(record.clone()).expect("it has its headers");
+        let mut state = self.state.lock();
+        let number = state.by_place[&(waiting.retried.partition, waiting.retried.offset)];
+        state.lies(number, partition, offset);
+    }
+
     /// A dead letter is in its topic.
     pub(crate) fn dead_letter(&self, record: &Record) {
         let text = |name: &str| {
@@ -160,18 +188,20 @@ impl Oracle {
     /// A commit reached the store.
     pub(crate) fn committed(&self, commit: &OffsetCommit) {
         let mut state = self.state.lock();
-        let partition = commit.partition.partition;
         let map = commit_map::decode(&commit.metadata).expect("it wrote that itself");
-        let of = (partition, 0)..(partition + 1, 0);
-        let places: Vec<_> =
-            state.by_place.range(of).map(|((_, offset), number)| (*offset, *number)).collect();
-        for (offset, number) in places {
+        state.commits.insert(commit.partition.clone(), (commit.next, map.done));
+        let events: Vec<_> = state
+            .by_copy
+            .get(&commit.partition)
+            .into_iter()
+            .flatten()
+            .map(|(at, number)| (*at, *number))
+            .collect();
+        for (offset, number) in events {
             let fate = state.fates[number].clone();
-            let passed = offset < commit.next || map.done.contains(offset);
-            let decided = fate.may_be_done || fate.dead;
-            state.expect(!passed || decided, || {
-                format!("a commit passed event {number}: {fate:?} {commit:?}")
-            });
+            let decided = fate.may_be_done || fate.dead || !state.is_passed(&commit.partition, offset);
+            let waits = state.copies[&number].iter().any(|(partition, at)| !state.is_passed(partition, *at));
+            state.expect(decided || waits, || format!("a commit passed event {number}: {fate:?} {commit:?}"));
         }
     }
 

@@ -111,11 +111,16 @@ impl EventLog for Spied<dyn EventLog> {
             Err(error) => return failed(&error),
         };
         let records: Vec<_> = request.records.iter().map(|(_, record)| record.clone()).collect();
-        let is_dead_letters = request.topic.as_str() != super::world::TOPIC;
+        let topic = request.topic.clone();
+        let partitions: Vec<_> = request.records.iter().map(|(partition, _)| *partition).collect();
         let mut result = self.inner.append(request).await;
-        for (outcome, record) in result.outcomes.iter().zip(&records) {
-            if outcome.is_ok() && is_dead_letters {
-                self.life.oracle.dead_letter(record);
+        for ((outcome, record), partition) in result.outcomes.iter().zip(&records).zip(partitions) {
+            match outcome {
+                Ok(at) if topic.as_str().contains(".retry.") => {
+                    self.life.oracle.waits(&TopicPartition::new(topic.clone(), partition), at.offset, record);
+                }
+                Ok(_) => self.life.oracle.dead_letter(record),
+                Err(_) => {}
             }
         }
         result.outcomes =

@@ -54,6 +54,7 @@ struct Process {
 }
 
 fn definition(rng: &mut StdRng, ordering: Ordering, claims: bool) -> Definition {
+    let elsewhere = ordering == Ordering::None && rng.random();
     let name = GroupId::new(NAME).unwrap();
     Definition {
         topics: vec![TopicName::new(TOPIC).unwrap()],
@@ -65,7 +66,7 @@ fn definition(rng: &mut StdRng, ordering: Ordering, claims: bool) -> Definition 
         payload: Payload::Bytes,
         filter: rng.random_bool(0.4).then(|| FILTER.to_owned()),
         retry: RetryPolicy {
-            strategy: RetryStrategy::InPlace,
+            strategy: if elsewhere { RetryStrategy::Topics } else { RetryStrategy::InPlace },
             max_retries: [None, Some(0), Some(1), Some(3)][rng.random_range(0..4)],
             initial_delay: Duration::from_millis(rng.random_range(0..2_000)),
             max_delay: Duration::from_secs(10),
@@ -79,6 +80,7 @@ fn definition(rng: &mut StdRng, ordering: Ordering, claims: bool) -> Definition 
             on_store_failure: OnStoreFailure::Pause,
             key: rng.random_bool(0.3).then(|| KEY.to_owned()),
         },
+        emptying: Vec::new(),
         paused: None,
         start: StartSpec::Earliest,
         places: BTreeMap::new(),

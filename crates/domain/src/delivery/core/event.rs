@@ -1,7 +1,7 @@
 //! An event that is not done, and what it is doing.
 
 use super::{
-    super::lease::{Failures, Own},
+    super::lease::{Failures, Own, Retried},
     lanes::NONE,
 };
 use ports::{Failure, Monotonic, Offset, StoredRecord, Timestamp};
@@ -14,6 +14,7 @@ pub(super) const LAPSED: &str = "ack-timeout";
 #[derive(Debug)]
 pub(super) struct Event {
     pub(super) record: Arc<StoredRecord>,
+    pub(super) retried: Option<Arc<Retried>>,
     pub(super) bytes: usize,
     pub(super) lane: u32,
     pub(super) before: u32,
@@ -67,6 +68,7 @@ impl State {
 impl Event {
     pub(super) fn new(record: StoredRecord, lane: u32, attempts: u32, state: State) -> Self {
         Self {
+            retried: None,
             bytes: record.record.size(),
             record: Arc::new(record),
             lane,

@@ -10,7 +10,7 @@ use super::{
     done::DoneSet,
     lease::{
         ClaimTag, CoreConfig, Counters, DeadLetter, Decision, Delivery, Effect, Failures, Incoming, Lease,
-        LeaseId, Outcome, Own, Status, Taken, Ticket,
+        LeaseId, Outcome, Own, Retried, Status, Taken, Ticket,
     },
 };
 use event::{Event, LAPSED, State};
@@ -162,6 +162,8 @@ impl PartitionCore {
             None => State::Ready,
         };
         let mut event = Event::new(incoming.record, lane, incoming.attempts.max(counted), state);
+        event.failures = incoming.retried.as_ref().map(|retried| Box::new(retried.failures.clone()));
+        event.retried = incoming.retried;
         event.alone = event.is_last_after_lapses(self.config.deliveries_max);
         let (bytes, used_up) = (event.bytes, self.is_used_up(event.attempts));
         event.before = self.lanes.get(lane).tail;
@@ -359,6 +361,11 @@ impl PartitionCore {
         self.live(ticket).map(|slot| &self.events[slot as usize].record)
     }
 
+    /// Where the event of a reservation that still holds first lay, if it came by a retry topic.
+    pub fn retried(&self, ticket: Ticket) -> Option<&Retried> {
+        self.live(ticket).and_then(|slot| self.events[slot as usize].retried.as_deref())
+    }
+
     fn live(&self, ticket: Ticket) -> Option<u32> {
         let event = self.events.get(ticket.slot as usize)?;
         (event.number == ticket.number && event.offset() == ticket.offset).then_some(ticket.slot)
@@ -430,6 +437,7 @@ impl PartitionCore {
             deadline,
             run: lane.run,
             record: event.record.clone(),
+            retried: event.retried.clone(),
         })
     }
 
@@ -608,6 +616,13 @@ impl PartitionCore {
                 self.config.backoff.delay(attempts, random)
             }
         };
+        if self.config.retry_elsewhere && !delay.is_zero() {
+            self.take_back_after(slot);
+            self.settle(now, slot);
+            let letter = Box::new(self.letter(now, slot));
+            self.effects.push(Effect::RetryElsewhere { letter, after: delay });
+            return None;
+        }
         if delay.is_zero() {
             // Behind those that wait, or what fails over and over would keep them all from their turn.
             self.bring_back(slot, State::Ready);
@@ -638,22 +653,28 @@ impl PartitionCore {
     /// Makes of a decided event a dead letter. It keeps its lane until that is kept.
     fn dead_letter(&mut self, now: Now, slot: u32) {
         self.note_attempts(slot);
-        let event = &mut self.events[slot as usize];
-        event.state = State::Settling;
+        self.events[slot as usize].state = State::Settling;
+        let letter = self.letter(now, slot);
+        self.effects.push(Effect::DeadLetter(Box::new(letter)));
+    }
+
+    /// What is to be kept of an event elsewhere.
+    fn letter(&self, now: Now, slot: u32) -> DeadLetter {
+        let event = &self.events[slot as usize];
         let lost = || Failures {
             first_at: now.wall,
             last_at: now.wall,
             last: Failure::new(LAPSED, "its deliveries ended without an answer, in another process"),
             lapses_only: true,
         };
-        let dead_letter = DeadLetter {
+        DeadLetter {
             ticket: Ticket { slot, number: event.number, offset: event.record.offset },
             claim: event.own.map(|own| own.tag),
             record: event.record.clone(),
+            retried: event.retried.clone(),
             attempts: event.attempts,
             failures: event.failures.as_deref().cloned().unwrap_or_else(lost),
-        };
-        self.effects.push(Effect::DeadLetter(Box::new(dead_letter)));
+        }
     }
 
     /// Takes what is to be made durable.
@@ -685,6 +706,13 @@ impl PartitionCore {
     pub fn dead_lettered(&mut self, now: Now, ticket: Ticket, outcome: Outcome) -> Status {
         let status = self.settled(now, ticket, outcome);
         self.counters.dead_lettered += u64::from(status == Status::Ok);
+        status
+    }
+
+    /// What is to wait elsewhere lies there, and is done here.
+    pub fn moved(&mut self, now: Now, ticket: Ticket) -> Status {
+        let status = self.settled(now, ticket, Outcome::Done);
+        self.counters.moved += u64::from(status == Status::Ok);
         status
     }
 

@@ -4,8 +4,8 @@ use super::{
     Command, Context, PartitionKey, Progress, Returned, Snapshot, backoff,
     claiming::{Claimed, StoreState},
     commits::{self, Committed, Mark, Part},
-    dead_letters::{DeadLetters, Written},
     deciding::{Reply, SettledBatch, Settling},
+    leaving::{Leaving, Written},
     member::{Member, News},
     nothing,
     opening::{self, Assigned, Opened, Opening, Start},
@@ -15,7 +15,8 @@ use super::{
     storm::Storm,
 };
 use crate::{
-    delivery::{CoreConfig, Effect, Incoming, PartitionCore, backoff::Backoff},
+    delivery::{CoreConfig, Effect, Incoming, Now, PartitionCore, backoff::Backoff},
+    retry_topic::{self, Waiting},
     subscriptions::{
         Cause,
         expressions::ExpressionErrors,
@@ -25,7 +26,8 @@ use crate::{
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use ports::{
-    ErrorKind, Generation, Handover, MembershipEvent, Monotonic, ReadLimits, StoredRecord, TopicPartition,
+    ErrorKind, Generation, Handover, MembershipEvent, Monotonic, ReadLimits, StoredRecord, TopicName,
+    TopicPartition,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use slab::Slab;
@@ -107,7 +109,9 @@ pub(super) struct Actor {
     pub(super) settles: FuturesUnordered<BoxFuture<'static, SettledBatch>>,
     /// Requests whose answers are not all known.
     pub(super) replies: Slab<Reply>,
-    pub(super) dead_letters: DeadLetters,
+    pub(super) dead_letters: Leaving,
+    /// What is to wait in retry topics.
+    pub(super) retries: Leaving,
     pub(super) writes: FuturesUnordered<BoxFuture<'static, Written>>,
     storm: Option<Storm>,
     /// Room for what cores want, kept so that it is made once.
@@ -166,7 +170,8 @@ impl Actor {
             settling: Settling::default(),
             settles: FuturesUnordered::new(),
             replies: Slab::new(),
-            dead_letters: DeadLetters::default(),
+            dead_letters: Leaving::default(),
+            retries: Leaving::default(),
             writes: FuturesUnordered::new(),
             effects: Vec::new(),
             paused,
@@ -193,7 +198,7 @@ impl Actor {
             }
             self.lapse();
             self.settle_if_due();
-            self.keep_dead_letters_if_due();
+            self.keep_if_due();
             self.serve();
             self.commit_if_due();
         }
@@ -210,7 +215,7 @@ impl Actor {
             Wake::Committed(outcome) => self.committed(outcome),
             Wake::Claimed(claimed) => self.claimed(*claimed),
             Wake::Settled(settled) => self.settled(settled),
-            Wake::Written(written) => self.dead_letters_written(written),
+            Wake::Written(written) => self.written(written),
             Wake::Mirrored | Wake::Time => {}
         }
     }
@@ -249,10 +254,9 @@ impl Actor {
         let drained = self.stopping.as_ref().and_then(|stopping| stopping.drain_until);
         // The store is asked again only when there is somebody to deliver to.
         let store = self.store.away_until().filter(|at| *at > now && !self.waiters.is_empty());
-        [lapse, commit, drained, store, self.settling.timer(), self.dead_letters.timer()]
-            .into_iter()
-            .flatten()
-            .min()
+        let leaving = [self.dead_letters.timer(), self.retries.timer()];
+        let others = [lapse, commit, drained, store, self.settling.timer()];
+        others.into_iter().chain(leaving).flatten().min()
     }
 
     // ---- what clients ask for ----
@@ -308,6 +312,7 @@ impl Actor {
             &self.commit_trouble,
             &self.store.trouble,
             &self.dead_letters.trouble,
+            &self.retries.trouble,
         ]
         .into_iter()
         .filter_map(Option::as_ref)
@@ -339,7 +344,8 @@ impl Actor {
                 );
                 self.context.cause("progress-full", detail)
             });
-            let held = owned.core.is_held_up().then(|| {
+            // In a retry topic all are held, and none keeps another one back.
+            let held = (!owned.retries && owned.core.is_held_up()).then(|| {
                 let detail =
                     format!("so many events of {partition} wait to be tried again that it is not read on");
                 self.context.cause("held-full", detail)
@@ -454,6 +460,7 @@ impl Actor {
         let session = self.rng.random();
         let random = self.rng.random();
         let mut core = PartitionCore::new(self.core_config(buffer_bytes_max), session, from, random);
+        let retries = self.context.retry_topics.contains(&partition.topic);
         let committed = Some(Mark::of(&core));
         core.with_progress(done, attempts);
         let key = key_of(&partition);
@@ -463,6 +470,7 @@ impl Actor {
             session,
             log,
             epoch,
+            retries,
             core,
             reader: Some(reader),
             read_failures: 0,
@@ -494,8 +502,9 @@ impl Actor {
                 initial: retry.initial_delay,
                 max: retry.max_delay,
                 multiplier: retry.multiplier,
-                full_jitter: retry.jitter == Jitter::Full,
+                full_jitter: retry.jitter == Jitter::Full && self.context.tiers.is_empty(),
             },
+            retry_elsewhere: !self.context.tiers.is_empty(),
             buffer_events_max: config.buffer_events_max.max(2 * definition.max_in_flight as usize),
             buffer_bytes_max,
             held_events_max: config.held_events_max,
@@ -519,11 +528,15 @@ impl Actor {
             Found::Records(fetched, sifted) => {
                 owned.trouble = None;
                 owned.end = fetched.end;
-                let hasher = &self.hasher;
+                let (hasher, now) = (&self.hasher, self.context.both());
                 let unwanted = sifted.unwanted.into_iter().chain(std::iter::repeat(false));
-                let events = fetched.records.into_iter().zip(unwanted);
-                let events = events.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect();
-                owned.core.fetched(self.context.both(), events, fetched.next);
+                let records = fetched.records.into_iter().zip(unwanted);
+                let events = if owned.retries {
+                    records.map(|(record, _)| waiting(hasher, now, record)).collect()
+                } else {
+                    records.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect()
+                };
+                owned.core.fetched(now, events, fetched.next);
                 if self.filter_errors.add(sifted.errors) {
                     // The reason may quote the event: it is shown, and not logged.
                     tracing::warn!(subscription = %name, %partition, "the filter fails on an event; the subscription's state says why");
@@ -585,8 +598,8 @@ impl Actor {
         owned.counted = counters;
         self.filtered += counters.passed_over - before.passed_over;
         let dead = counters.dead_lettered - before.dead_lettered;
-        let done =
-            (counters.done - before.done).saturating_sub(dead + (counters.duplicates - before.duplicates));
+        let other = (counters.duplicates - before.duplicates) + (counters.moved - before.moved);
+        let done = (counters.done - before.done).saturating_sub(dead + other);
         if let Some(storm) = &mut self.storm
             && (done > 0 || dead > 0)
             && storm.count(done, dead)
@@ -705,11 +718,23 @@ impl Actor {
                 Some((owned.partition.clone(), Mirrored { log: owned.log, next, epoch: owned.epoch }))
             })
             .collect();
+        // What waited and is done is needed no more.
+        let mut done: BTreeMap<TopicName, Vec<_>> = BTreeMap::new();
+        for (TopicPartition { topic, partition }, Mirrored { next, .. }) in &positions {
+            if self.context.retry_topics.contains(topic) {
+                done.entry(topic.clone()).or_default().push((*partition, *next));
+            }
+        }
         let context = self.context.clone();
         self.mirroring.push(Box::pin(async move {
             let name = &context.definition.name;
             if let Err(error) = mirror::write(context.jobs(), &context.definition, &positions).await {
                 tracing::warn!(subscription = %name, %error, "positions could not be mirrored");
+            }
+            for (topic, before) in done {
+                if let Err(error) = context.topics.trim(&topic, &before).await {
+                    tracing::warn!(subscription = %name, %topic, %error, "a retry topic could not be trimmed");
+                }
             }
         }));
     }
@@ -868,5 +893,19 @@ fn incoming(hasher: &DefaultHasher, record: StoredRecord, passed_over: bool) -> 
         key.hash(&mut hasher);
         hasher.finish()
     });
-    Incoming { record, key, attempts: 0, not_before: None, passed_over }
+    Incoming { record, key, attempts: 0, retried: None, not_before: None, passed_over }
+}
+
+/// An event of a retry topic as its core sees it.
+fn waiting(hasher: &DefaultHasher, now: Now, record: StoredRecord) -> Incoming {
+    let StoredRecord { offset, record } = record;
+    match retry_topic::read(record) {
+        Ok(Waiting { record, retried, attempts, not_before }) => {
+            let left = u64::try_from(not_before.0.saturating_sub(now.wall.0)).unwrap_or_default();
+            let until = now.steady + Duration::from_millis(left);
+            let event = incoming(hasher, StoredRecord { offset, record }, false);
+            Incoming { attempts, retried: Some(Arc::new(retried)), not_before: Some(until), ..event }
+        }
+        Err(record) => incoming(hasher, StoredRecord { offset, record }, false),
+    }
 }

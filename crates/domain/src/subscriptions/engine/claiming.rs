@@ -8,9 +8,9 @@
 //! - The keys of one call are distinct; the second of two events of one key waits for the first.
 //! - An event's key is the same however often it is made: it is made of the event alone.
 
-use super::{Context, Handed, PartitionKey, actor::Actor, backoff, serving::Waiter};
+use super::{Context, Handed, PartitionKey, actor::Actor, backoff, owned::Owned, serving::Waiter};
 use crate::{
-    delivery::{CLAIM_MARGIN, ClaimTag, Own, Taken},
+    delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
     subscriptions::{
         Cause, Payload,
@@ -20,8 +20,8 @@ use crate::{
 };
 use bytes::Bytes;
 use ports::{
-    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, PartitionId, PortError,
-    Record, StoredRecord, Token, TopicPartition,
+    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, Offset, PartitionId,
+    PortError, Record, StoredRecord, Token, TopicName, TopicPartition,
 };
 use rand::RngExt;
 use sha2::{Digest, Sha256};
@@ -78,11 +78,33 @@ enum KeyOf {
     Known(ClaimKey),
     /// To be made by the subscription's expression.
     Made {
-        log: u64,
-        epoch: Uuid,
-        partition: TopicPartition,
+        topic: TopicName,
+        origin: Origin,
         record: Arc<StoredRecord>,
     },
+}
+
+/// Where an event first lay: what waited in a retry topic is what it was.
+#[derive(Clone, Copy)]
+struct Origin {
+    log: u64,
+    epoch: Uuid,
+    partition: PartitionId,
+    offset: Offset,
+}
+
+impl Origin {
+    fn of(owned: &Owned, record: &StoredRecord, retried: Option<&Retried>) -> Self {
+        match retried {
+            Some(of) => Self { log: of.log, epoch: of.epoch, partition: of.partition, offset: of.offset },
+            None => Self {
+                log: owned.log,
+                epoch: owned.epoch.id,
+                partition: owned.partition.partition,
+                offset: record.offset,
+            },
+        }
+    }
 }
 
 /// How the store of claims is.
@@ -148,15 +170,15 @@ impl Actor {
             };
             let of = match taken.own {
                 Some(own) => KeyOf::Known(own.tag.key),
-                None if has_expression => KeyOf::Made {
-                    log: owned.log,
-                    epoch: owned.epoch.id,
-                    partition: owned.partition.clone(),
-                    record: record.clone(),
-                },
                 None => {
-                    let partition = owned.partition.partition;
-                    KeyOf::Known(claim_key(owned.log, owned.epoch.id, partition, record))
+                    let retried = owned.core.retried(taken.ticket);
+                    let origin = Origin::of(owned, record, retried);
+                    if has_expression {
+                        let topic = retried.map_or(&owned.partition.topic, |of| &of.topic).clone();
+                        KeyOf::Made { topic, origin, record: record.clone() }
+                    } else {
+                        KeyOf::Known(claim_key(origin, &record.record))
+                    }
                 }
             };
             let asked = taken.own.and_then(|own| own.asked);
@@ -266,8 +288,7 @@ impl Actor {
                 continue;
             }
             if let Some(delivery) = owned.core.deliver(now, ticket, granted, !handed.is_empty()) {
-                let (topic, log) = (owned.partition.topic.clone(), owned.log);
-                handed.push(Handed { key, topic, log, delivery });
+                handed.push(Handed::of(key, owned, delivery));
             }
         }
         self.release(unused);
@@ -296,9 +317,10 @@ impl Actor {
 
 /// What is claimed for an event: the subscription and the log (which `log` stands for), the epoch, and the
 /// event's source and id; or its place, where it has none.
-fn claim_key(log: u64, epoch: Uuid, partition: PartitionId, record: &StoredRecord) -> ClaimKey {
+fn claim_key(origin: Origin, record: &Record) -> ClaimKey {
+    let Origin { log, epoch, partition, offset } = origin;
     let mut hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
-    match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
+    match (attribute(record, header::SOURCE), attribute(record, header::ID)) {
         (Some(source), Some(id)) => {
             hash.update([1]);
             hash.update((source.len() as u64).to_be_bytes());
@@ -308,14 +330,14 @@ fn claim_key(log: u64, epoch: Uuid, partition: PartitionId, record: &StoredRecor
         _ => {
             hash.update([2]);
             hash.update(partition.to_be_bytes());
-            hash.update(record.offset.to_be_bytes());
+            hash.update(offset.to_be_bytes());
         }
     }
     key_of_digest(hash)
 }
 
 /// As [`claim_key`], with what the subscription's expression gave instead of source and id.
-fn made_key(log: u64, epoch: Uuid, made: &[u8]) -> ClaimKey {
+fn made_key(Origin { log, epoch, .. }: Origin, made: &[u8]) -> ClaimKey {
     let hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
     key_of_digest(hash.chain_update([3]).chain_update(made))
 }
@@ -343,25 +365,39 @@ impl Context {
             };
             let key = match of {
                 KeyOf::Known(key) => key,
-                KeyOf::Made { log, epoch, partition, record } => {
-                    let made = self
-                        .expressions
-                        .dedup_key()
-                        .map(|expression| expressions::key_of(expression, &partition, &record));
+                KeyOf::Made { topic, origin, record } => {
+                    let partition = TopicPartition::new(topic, origin.partition);
+                    let made = self.made(&partition, origin.offset, &record);
                     turn.pass().await;
                     match made {
-                        Some(Ok(made)) => made_key(log, epoch, &made),
-                        Some(Err(reason)) => {
-                            errors.note(&partition, record.offset, clock.wall(), reason);
-                            claim_key(log, epoch, partition.partition, &record)
+                        Ok(made) => made_key(origin, &made),
+                        Err(reason) => {
+                            errors.note(&partition, origin.offset, clock.wall(), reason);
+                            claim_key(origin, &record.record)
                         }
-                        None => claim_key(log, epoch, partition.partition, &record),
                     }
                 }
             };
             keyed.push(Some((ClaimTag { key, token }, ground)));
         }
         keyed
+    }
+
+    /// What the subscription's expression gives for an event that first lay there.
+    fn made(
+        &self,
+        partition: &TopicPartition,
+        offset: Offset,
+        record: &StoredRecord,
+    ) -> Result<Bytes, String> {
+        let Some(expression) = self.expressions.dedup_key() else {
+            return Err("there is no expression".to_owned());
+        };
+        if record.offset == offset {
+            return expressions::key_of(expression, partition, record);
+        }
+        let record = StoredRecord { offset, record: record.record.clone() };
+        expressions::key_of(expression, partition, &record)
     }
 
     /// Why an event can never be shown to a client as the subscription wants it.

@@ -7,7 +7,11 @@
 //! - A decision by a lease of an earlier session, or of another replica's partition, holds where the store
 //!   says so: its claim was not taken over by the next one.
 
-use super::{Item, PartitionKey, actor::Actor, dead_letters};
+use super::{
+    Item, PartitionKey,
+    actor::Actor,
+    leaving::{Goes, Kept},
+};
 use crate::delivery::{CLAIM_MARGIN, ClaimTag, Decision, Effect, Outcome, Own, Status, Ticket};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -56,6 +60,8 @@ enum What {
     Complete { ticket: Ticket },
     /// A dead letter of a core is kept.
     Dead { ticket: Ticket, id: Bytes },
+    /// An event of a core waits elsewhere.
+    Moved { ticket: Ticket, goes: Goes },
     /// A claim of a core goes on.
     Extend { ticket: Ticket, lease: Duration },
     /// A claim that nobody needs.
@@ -82,6 +88,7 @@ impl ToSettle {
             What::Dead { id, .. } => complete([DEAD, id].concat().into()),
             What::Extend { lease, .. } => Settlement::Extend { lease: *lease },
             What::Release { counted } => Settlement::Release { counted: *counted },
+            What::Moved { .. } => Settlement::Release { counted: true },
             What::Elsewhere { decision: Elsewhere::Retry { .. }, .. } => {
                 Settlement::Release { counted: true }
             }
@@ -94,7 +101,7 @@ impl ToSettle {
 
     /// Whether it is tried until it holds: the core waits for it.
     fn must_hold(&self) -> bool {
-        matches!(self.what, What::Complete { .. } | What::Dead { .. })
+        matches!(self.what, What::Complete { .. } | What::Dead { .. } | What::Moved { .. })
     }
 }
 
@@ -212,29 +219,38 @@ impl Actor {
                 self.settling_queue().push_back(ToSettle { key, session, claim, what, asked });
             }
             Effect::DeadLetter(letter) => self.queue_dead_letter(key, session, *letter, asked),
+            Effect::RetryElsewhere { letter, after } => {
+                self.queue_retry(key, session, *letter, after, asked);
+            }
         }
     }
 
-    /// A dead letter is kept: its claim is completed, and then it is done.
-    pub(super) fn dead_letter_kept(&mut self, kept: dead_letters::Kept) {
-        let dead_letters::Kept { key, session, ticket, claim, id, asked } = kept;
+    /// What leaves its partition is kept elsewhere: its claim is completed, or let go where it comes again, and
+    /// then it is done here.
+    pub(super) fn left(&mut self, kept: Kept) {
+        let Kept { key, session, ticket, claim, goes, id, asked } = kept;
         match claim {
             Some(claim) => {
-                let what = What::Dead { ticket, id };
+                let what = match goes {
+                    Goes::Dead => What::Dead { ticket, id },
+                    Goes::Waits { .. } => What::Moved { ticket, goes },
+                };
                 self.settling_queue().push_back(ToSettle { key, session, claim, what, asked });
             }
             None => {
-                let status = self.dead_letter_done(key, session, ticket, Outcome::Done);
+                let status = self.gone(key, session, ticket, goes, Outcome::Done);
                 self.reply(asked, status);
             }
         }
     }
 
-    pub(super) fn dead_letter_done(
+    /// Tells a core that what was to leave has left, or is not to.
+    pub(super) fn gone(
         &mut self,
         key: PartitionKey,
         session: u32,
         ticket: Ticket,
+        goes: Goes,
         outcome: Outcome,
     ) -> Status {
         let now = self.context.both();
@@ -242,7 +258,10 @@ impl Actor {
             // It is kept, and is found so by its claim or its id.
             return if outcome == Outcome::Done { Status::Ok } else { Status::Expired };
         };
-        let status = owned.core.dead_lettered(now, ticket, outcome);
+        let status = match goes {
+            Goes::Dead => owned.core.dead_lettered(now, ticket, outcome),
+            Goes::Waits { .. } => owned.core.moved(now, ticket),
+        };
         self.touch(key);
         status
     }
@@ -358,7 +377,9 @@ impl Actor {
                 Some(owned) => owned.core.settled(now, *ticket, outcome),
                 None => holds,
             },
-            What::Dead { ticket, .. } => self.dead_letter_done(one.key, one.session, *ticket, outcome),
+            What::Dead { ticket, .. } => self.gone(one.key, one.session, *ticket, Goes::Dead, outcome),
+            // It waits elsewhere, whoever has the claim by now.
+            What::Moved { ticket, goes } => self.gone(one.key, one.session, *ticket, *goes, Outcome::Done),
             What::Extend { ticket, lease } => match owned.filter(|owned| owned.session == one.session) {
                 Some(owned) => owned.core.extended(now, *ticket, *lease, one.asked.is_some(), outcome),
                 None => holds,

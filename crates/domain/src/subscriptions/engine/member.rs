@@ -1,8 +1,8 @@
 //! Taking part in the group: joins, joins again after a failure, and tells what is assigned.
 
-use super::{Context, backoff};
+use super::{Context, backoff, leaving::topic_for};
 use futures::future::BoxFuture;
-use ports::{Membership, MembershipEvent, PortError, Result, Retry};
+use ports::{ErrorKind, Membership, MembershipEvent, PortError, Result, Retry, TopicName};
 use std::sync::Arc;
 
 /// A place in the group, or the way there.
@@ -81,6 +81,19 @@ fn join(context: Arc<Context>, failures: u32) -> BoxFuture<'static, Result<Box<d
         if failures > 0 {
             context.sleep(backoff(failures)).await;
         }
-        context.ports.membership.join(&context.definition.name, &context.definition.topics).await
+        let definition = &context.definition;
+        // What retries wait in is read from the first, so that none of it is overlooked.
+        for topic in &context.retry_topics {
+            topic_for(&context, topic, &definition.topics[0])
+                .await
+                .map_err(|error| not_made(topic, &error))?;
+        }
+        let topics = [&definition.topics[..], &context.retry_topics].concat();
+        context.ports.membership.join(&definition.name, &topics).await
     })
+}
+
+fn not_made(topic: &TopicName, error: &crate::Error) -> PortError {
+    let detail = format!("retry topic `{topic}` cannot be made: {}", error.detail());
+    PortError::new(ErrorKind::Unavailable, "joining", detail)
 }

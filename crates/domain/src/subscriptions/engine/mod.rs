@@ -16,8 +16,8 @@
 mod actor;
 mod claiming;
 mod commits;
-mod dead_letters;
 mod deciding;
+mod leaving;
 mod member;
 mod opening;
 mod owned;
@@ -36,7 +36,8 @@ use crate::{
     limits::Limits,
     topics::Topics,
 };
-use ports::{Clock, JobStore, Monotonic, Offset, PartitionId, TopicName};
+use owned::Owned;
+use ports::{Clock, JobStore, Monotonic, Offset, PartitionId, StoredRecord, TopicName};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -79,12 +80,30 @@ fn hash(one: &[u8], other: &[u8]) -> u64 {
 pub(super) struct Handed {
     /// Its partition.
     pub(super) key: PartitionKey,
-    /// Its topic.
+    /// Where it first lay, unless it came by a retry topic.
     pub(super) topic: TopicName,
-    /// Names the subscription and the log.
+    /// Its partition there.
+    pub(super) first: PartitionId,
+    /// Names the subscription and the log there.
     pub(super) log: u64,
-    /// The delivery.
+    /// The delivery. Its record says the offset there.
     pub(super) delivery: Delivery,
+}
+
+impl Handed {
+    fn of(key: PartitionKey, owned: &Owned, mut delivery: Delivery) -> Self {
+        match delivery.retried.take() {
+            Some(of) => {
+                let record = delivery.record.record.clone();
+                delivery.record = Arc::new(StoredRecord { offset: of.offset, record });
+                Self { key, topic: of.topic.clone(), first: of.partition, log: of.log, delivery }
+            }
+            None => {
+                let (topic, log) = (owned.partition.topic.clone(), owned.log);
+                Self { key, topic, first: key.partition, log, delivery }
+            }
+        }
+    }
 }
 
 /// A lease that goes back as if it had never been given.
@@ -311,7 +330,19 @@ pub(super) fn spawn(
             (Expressions::default(), Some(Cause { code: "expression-invalid", since, detail }))
         }
     };
-    let context = Context { definition, dead_letter, expressions, invalid, ports, topics, config, on_storm };
+    let (tiers, retry_topics) = (definition.retry.tiers(), definition.retry_topics());
+    let context = Context {
+        definition,
+        dead_letter,
+        expressions,
+        invalid,
+        tiers,
+        retry_topics,
+        ports,
+        topics,
+        config,
+        on_storm,
+    };
     let actor = actor::Actor::new(Arc::new(context), inbox, limits.pull_waiters_max);
     tokio::spawn(actor.run());
     EngineHandle { commands }
@@ -328,6 +359,10 @@ struct Context {
     /// Why the expressions that were kept do not compile any more. Nothing is read then: what they would
     /// have passed over must not be delivered, nor the rest be passed over.
     invalid: Option<Cause>,
+    /// The delays of its retry topics, the shortest first; none where retries wait in place.
+    tiers: Vec<Duration>,
+    /// Its retry topics, those too that are to be emptied.
+    retry_topics: Vec<TopicName>,
     ports: SubscriptionPorts,
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,

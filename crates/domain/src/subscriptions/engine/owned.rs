@@ -16,6 +16,8 @@ pub(super) struct Owned {
     pub(super) log: u64,
     /// The epoch that it is in.
     pub(super) epoch: Epoch,
+    /// What waits to be tried again lies here.
+    pub(super) retries: bool,
     pub(super) core: PartitionCore,
     /// Here while no read is under way.
     pub(super) reader: Option<Box<dyn LogReader>>,

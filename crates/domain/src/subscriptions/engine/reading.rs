@@ -43,8 +43,13 @@ pub(super) async fn read(context: Arc<Context>, mut reading: Reading) -> (Readin
     let found = match reading.reader.next(reading.limits).await {
         Ok(fetched) => {
             // Here, and not where what was read is taken in: the engine goes on meanwhile.
+            // What waits to be tried again was wanted when it was read first.
             let (clock, partition) = (&*context.ports.clock, &reading.partition);
-            let sifted = context.expressions.sift(clock, partition, &fetched.records).await;
+            let sifted = if context.retry_topics.contains(&partition.topic) {
+                Sifted::default()
+            } else {
+                context.expressions.sift(clock, partition, &fetched.records).await
+            };
             Found::Records(fetched, sifted)
         }
         Err(error) if error.kind() == ErrorKind::OutOfRange => {

@@ -48,6 +48,7 @@ impl Actor {
         self.stopping.is_none()
             && self.paused.is_none()
             && !self.dead_letters.is_failing()
+            && !self.retries.is_failing()
             && !self.store.keeps_back(&self.context)
     }
 

@@ -25,6 +25,7 @@ fn config(ordering: Ordering, claims: bool) -> CoreConfig {
         claims,
         deliveries_max: Some(3),
         backoff: Backoff { initial: DELAY, max: DELAY * 10, multiplier: 2.0, full_jitter: false },
+        retry_elsewhere: false,
         buffer_events_max: 100,
         buffer_bytes_max: 1 << 20,
         held_events_max: 4,
@@ -42,6 +43,7 @@ fn incoming(offset: Offset, key: Option<u64>) -> Incoming {
         record: StoredRecord { offset, record },
         key,
         attempts: 0,
+        retried: None,
         not_before: None,
         passed_over: false,
     }

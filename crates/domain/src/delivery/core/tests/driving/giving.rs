@@ -182,6 +182,7 @@ impl World {
             deadline: delivery.deadline,
             run: event.run,
             record: Arc::new(event.incoming.record.clone()),
+            retried: None,
         };
         prop_assert_eq!(delivery, expected);
         // Nothing of the lane that is not decided comes behind what goes out, its run apart.

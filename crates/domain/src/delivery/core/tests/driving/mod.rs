@@ -140,7 +140,7 @@ impl World {
                 self.end = self.end.max(from) + gap;
                 let not_before = delay.map(|ms| self.model.now + Duration::from_millis(ms));
                 let record = sized(self.end - 1, size);
-                let incoming = Incoming { record, key, attempts, not_before, passed_over };
+                let incoming = Incoming { record, key, attempts, retried: None, not_before, passed_over };
                 self.model.events.push(Known::new(incoming));
                 self.end - 1
             }));
@@ -234,6 +234,11 @@ impl World {
                 self.model.counters.dead_lettered += u64::from(expected == Status::Ok);
                 (self.core.dead_lettered(now, letter.ticket, outcome), expected)
             }
+            Effect::RetryElsewhere { letter, .. } => {
+                let expected = self.model.settled(letter.ticket, Outcome::Done);
+                self.model.counters.moved += u64::from(expected == Status::Ok);
+                (self.core.moved(now, letter.ticket), expected)
+            }
             Effect::Extend { ticket, lease, answer, .. } => (
                 self.core.extended(now, ticket, lease, answer, outcome),
                 self.model.extended(ticket, lease, answer, outcome),
@@ -281,7 +286,7 @@ impl World {
 fn ticket_of(effect: &Effect) -> Ticket {
     match effect {
         Effect::Complete { ticket, .. } | Effect::Extend { ticket, .. } => *ticket,
-        Effect::DeadLetter(letter) => letter.ticket,
+        Effect::DeadLetter(letter) | Effect::RetryElsewhere { letter, .. } => letter.ticket,
     }
 }
 
@@ -290,6 +295,9 @@ fn want_of(effect: &Effect) -> Want {
         Effect::Complete { ticket, .. } => Want::Complete(ticket.offset),
         Effect::Extend { ticket, lease, answer, .. } => Want::Extend(ticket.offset, *lease, *answer),
         Effect::DeadLetter(letter) => Want::DeadLetter(letter.record.offset, letter.attempts),
+        Effect::RetryElsewhere { letter, after } => {
+            Want::RetryElsewhere(letter.record.offset, letter.attempts, *after)
+        }
     }
 }
 
@@ -302,7 +310,10 @@ fn more_cases() -> ProptestConfig {
 fn configs(ordering: Ordering) -> impl Strategy<Value = CoreConfig> {
     let deliveries_max = prop_oneof![Just(None), Just(Some(1)), Just(Some(2)), Just(Some(4))];
     let run_max = prop_oneof![Just(1), Just(3), Just(usize::MAX)];
-    (deliveries_max, run_max, any::<bool>()).prop_map(move |(deliveries_max, run_max, claims)| CoreConfig {
+    let elsewhere = any::<bool>().prop_map(move |elsewhere| elsewhere && ordering == Ordering::None);
+    let all = (deliveries_max, run_max, any::<bool>(), elsewhere);
+    all.prop_map(move |(deliveries_max, run_max, claims, retry_elsewhere)| CoreConfig {
+        retry_elsewhere,
         run_max,
         claims,
         deliveries_max,

@@ -139,6 +139,14 @@ impl Model {
             self.dead_letter(at);
             return None;
         }
+        if self.config.retry_elsewhere && !delay.is_zero() {
+            self.put_back(at, Doing::Ready);
+            let event = &mut self.events[at];
+            event.doing = Doing::Settling;
+            self.wants.push(Want::RetryElsewhere(event.offset(), event.attempts, delay));
+            self.wind();
+            return None;
+        }
         let doing = if delay.is_zero() { Doing::Ready } else { Doing::Held(self.now + delay) };
         self.put_back(at, doing);
         Some(Status::Ok)

@@ -12,6 +12,7 @@ pub(super) enum Want {
     Complete(Offset),
     Extend(Offset, Duration, bool),
     DeadLetter(Offset, u32),
+    RetryElsewhere(Offset, u32, Duration),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,12 @@
-//! Keeping dead letters: appended in batches, one batch under way at a time, tried until it works.
+//! What leaves its partition: dead letters, and what waits in a retry topic. Appended in batches, one batch of
+//! either kind under way at a time, tried until it works.
 //!
 //! Invariants:
 //! - Before a dead letter is appended, its claim is taken from whoever had the delivery: an acknowledgement that
 //!   comes later is not `ok`. What was acknowledged first is no dead letter.
-//! - An event is done as a dead letter only after the append was acknowledged.
+//! - What is to wait keeps its claim until it was appended, and lets it go then: an acknowledgement that is
+//!   taken elsewhere in between is found by its next delivery.
+//! - An event is done here only after the append was acknowledged.
 //! - A failing append never becomes a skip: it is tried again, and after [`PATIENCE`] failures in a row nothing
 //!   is delivered until it works.
 
@@ -12,31 +15,48 @@ use crate::{
     dead_letter::{self, HEADROOM_BYTES, Origin},
     delivery::{ClaimTag, DeadLetter, Outcome, Status, Ticket},
     error::{Error, ErrorCode},
+    retry_topic,
     subscriptions::Cause,
     topics::TopicMeta,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use ports::{AppendRequest, Claim, ClaimRequest, Ground, Monotonic, Token, TopicName};
+use ports::{
+    AppendRequest, Claim, ClaimRequest, Ground, Monotonic, Offset, PartitionId, Timestamp, Token, TopicName,
+    TopicPartition,
+};
 use rand::RngExt;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// The most dead letters of one append.
+/// The most records of one append.
 const BATCH_MAX: usize = 500;
 /// After so many failures in a row nothing is delivered.
 const PATIENCE: u32 = 3;
 /// How long an append may take.
 const APPEND_WITHIN: Duration = Duration::from_secs(30);
 
-/// A dead letter that is to be kept.
+/// Where what leaves its partition goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Goes {
+    /// To the dead letters.
+    Dead,
+    /// To the retry topic of a delay, where it waits until then.
+    Waits { tier: Duration, until: Timestamp },
+}
+
+/// An event that leaves its partition.
 pub(super) struct ToKeep {
     key: PartitionKey,
     session: u32,
+    /// Where it first lay.
     topic: TopicName,
+    partition: PartitionId,
+    offset: Offset,
     log: u64,
     epoch: Uuid,
     letter: DeadLetter,
+    goes: Goes,
     /// The lease that its claim is taken by; none where that was done, or there is no claim.
     fence: Option<Token>,
     asked: Option<Asked>,
@@ -48,6 +68,8 @@ pub(super) struct Kept {
     pub(super) session: u32,
     pub(super) ticket: Ticket,
     pub(super) claim: Option<ClaimTag>,
+    pub(super) goes: Goes,
+    /// The dead letter's.
     pub(super) id: Bytes,
     pub(super) asked: Option<Asked>,
 }
@@ -59,24 +81,33 @@ impl ToKeep {
             log: self.log,
             epoch: self.epoch,
             topic: &self.topic,
-            partition: self.key.partition,
-            offset: self.letter.record.offset,
+            partition: self.partition,
+            offset: self.offset,
             timestamp: self.letter.record.record.timestamp,
         }
     }
 
     fn kept(self, id: Bytes) -> Kept {
-        let Self { key, session, letter, asked, .. } = self;
-        Kept { key, session, ticket: letter.ticket, claim: letter.claim, id, asked }
+        let Self { key, session, letter, goes, asked, .. } = self;
+        Kept { key, session, ticket: letter.ticket, claim: letter.claim, goes, id, asked }
+    }
+
+    /// The topic that it goes to.
+    fn to(&self, context: &Context) -> TopicName {
+        match self.goes {
+            Goes::Dead => context.dead_letter.topic.clone(),
+            Goes::Waits { tier, .. } => retry_topic::topic(&context.definition.name, tier),
+        }
     }
 }
 
 /// What an append came to, for each.
 pub(super) struct Written {
+    dead: bool,
     batch: Vec<(ToKeep, Became)>,
 }
 
-/// What became of a dead letter.
+/// What became of what was to leave.
 enum Became {
     Kept,
     /// Somebody else has, or had, its claim: it is no dead letter, or another's.
@@ -84,9 +115,9 @@ enum Became {
     Failed(Error),
 }
 
-/// What is to be kept.
+/// What is to leave, of one kind.
 #[derive(Default)]
-pub(super) struct DeadLetters {
+pub(super) struct Leaving {
     queue: VecDeque<ToKeep>,
     under_way: bool,
     failures: u32,
@@ -94,8 +125,8 @@ pub(super) struct DeadLetters {
     pub(super) trouble: Option<Cause>,
 }
 
-impl DeadLetters {
-    /// Whether they cannot be kept, so that nothing is to be delivered.
+impl Leaving {
+    /// Whether it cannot be kept, so that nothing is to be delivered.
     pub(super) fn is_failing(&self) -> bool {
         self.failures >= PATIENCE
     }
@@ -107,6 +138,23 @@ impl DeadLetters {
 }
 
 impl Actor {
+    /// Lets an event wait elsewhere, for at least `after`: the delay of a retry topic, or longer where it is
+    /// longer than any of them.
+    pub(super) fn queue_retry(
+        &mut self,
+        key: PartitionKey,
+        session: u32,
+        letter: DeadLetter,
+        after: Duration,
+        asked: Option<Asked>,
+    ) {
+        let tiers = &self.context.tiers;
+        let tier = tiers.iter().find(|tier| **tier >= after).or(tiers.last()).copied().unwrap_or(after);
+        let millis = i64::try_from(tier.max(after).as_millis()).unwrap_or(i64::MAX);
+        let until = Timestamp(self.context.both().wall.0.saturating_add(millis));
+        self.queue_leaving(key, session, letter, Goes::Waits { tier, until }, asked);
+    }
+
     pub(super) fn queue_dead_letter(
         &mut self,
         key: PartitionKey,
@@ -114,93 +162,132 @@ impl Actor {
         letter: DeadLetter,
         asked: Option<Asked>,
     ) {
+        self.queue_leaving(key, session, letter, Goes::Dead, asked);
+    }
+
+    fn queue_leaving(
+        &mut self,
+        key: PartitionKey,
+        session: u32,
+        letter: DeadLetter,
+        goes: Goes,
+        asked: Option<Asked>,
+    ) {
         let Some(owned) = self.owned.get(&key) else { return };
-        let (topic, log, epoch) = (owned.partition.topic.clone(), owned.log, owned.epoch.id);
         let definition = &self.context.definition;
-        if !self.context.dead_letter.enabled {
+        let let_go = goes == Goes::Dead && !self.context.dead_letter.enabled;
+        if let_go {
             let last = &letter.failures.last;
             tracing::warn!(
                 subscription = %definition.name, partition = %owned.partition, offset = letter.record.offset,
                 attempts = letter.attempts, kind = last.kind,
                 "an event could not be handled and is let go, as dead letters are off",
             );
-            let to_keep = ToKeep { key, session, topic, log, epoch, letter, fence: None, asked };
-            return self.dead_letter_kept(to_keep.kept(Bytes::new()));
         }
-        let fence = letter.claim.map(|_| Token(self.rng.random()));
-        let to_keep = ToKeep { key, session, topic, log, epoch, letter, fence, asked };
-        self.dead_letters.queue.push_back(to_keep);
+        let (topic, partition, offset, log, epoch) = match &letter.retried {
+            Some(of) => (of.topic.clone(), of.partition, of.offset, of.log, of.epoch),
+            None => {
+                let TopicPartition { topic, partition } = owned.partition.clone();
+                (topic, partition, letter.record.offset, owned.log, owned.epoch.id)
+            }
+        };
+        let fence = letter.claim.filter(|_| goes == Goes::Dead && !let_go).map(|_| Token(self.rng.random()));
+        let one = ToKeep { key, session, topic, partition, offset, log, epoch, letter, goes, fence, asked };
+        if let_go {
+            self.left(one.kept(Bytes::new()));
+        } else {
+            self.leaving(goes == Goes::Dead).queue.push_back(one);
+        }
+    }
+
+    fn leaving(&mut self, dead: bool) -> &mut Leaving {
+        if dead { &mut self.dead_letters } else { &mut self.retries }
     }
 
     /// Begins to keep what waits for it.
-    pub(super) fn keep_dead_letters_if_due(&mut self) {
+    pub(super) fn keep_if_due(&mut self) {
+        self.keep_kind_if_due(true);
+        self.keep_kind_if_due(false);
+    }
+
+    fn keep_kind_if_due(&mut self, dead: bool) {
         let now = self.context.now();
+        let queue = std::mem::take(&mut self.leaving(dead).queue);
         // The next owner of a partition comes to the same end by itself, unless it comes to another one.
-        let (queue, gone): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.dead_letters.queue)
+        let (queue, gone): (VecDeque<_>, VecDeque<_>) = queue
             .into_iter()
             .partition(|one| self.owned.get(&one.key).is_some_and(|owned| owned.session == one.session));
-        self.dead_letters.queue = queue;
         gone.into_iter().for_each(|one| self.reply(one.asked, Status::Expired));
-        let dead_letters = &mut self.dead_letters;
-        if dead_letters.under_way
-            || dead_letters.queue.is_empty()
-            || dead_letters.not_before.is_some_and(|at| at > now)
-        {
+        let leaving = self.leaving(dead);
+        leaving.queue = queue;
+        if leaving.under_way || leaving.not_before.is_some_and(|at| at > now) {
             return;
         }
-        let count = dead_letters.queue.len().min(BATCH_MAX);
-        let batch: Vec<_> = dead_letters.queue.drain(..count).collect();
-        dead_letters.under_way = true;
-        self.writes.push(write(self.context.clone(), batch));
+        let Some(first) = leaving.queue.front() else { return };
+        // One append is to one topic.
+        let tier = first.tier();
+        let count = leaving.queue.iter().take(BATCH_MAX).take_while(|one| one.tier() == tier).count();
+        let batch: Vec<_> = leaving.queue.drain(..count).collect();
+        leaving.under_way = true;
+        self.writes.push(write(self.context.clone(), dead, batch));
     }
 
     /// Notes what became of an append.
-    pub(super) fn dead_letters_written(&mut self, written: Written) {
-        self.dead_letters.under_way = false;
+    pub(super) fn written(&mut self, written: Written) {
+        let Written { dead, batch } = written;
+        self.leaving(dead).under_way = false;
         let mut failed = None;
         let mut again = VecDeque::new();
-        for (mut one, became) in written.batch {
+        for (mut one, became) in batch {
             match became {
                 Became::Kept => {
-                    let id = one.origin(&self.context).id().into_bytes();
-                    self.dead_letter_kept(one.kept(id));
+                    let id = if dead { one.origin(&self.context).id().into_bytes() } else { Bytes::new() };
+                    self.left(one.kept(id));
                 }
                 Became::Fenced => {
                     let ticket = one.letter.ticket;
-                    let status = self.dead_letter_done(one.key, one.session, ticket, Outcome::Fenced);
+                    let status = self.gone(one.key, one.session, ticket, one.goes, Outcome::Fenced);
                     self.reply(one.asked, status);
                 }
                 Became::Failed(error) => {
                     self.reply(one.asked.take(), Status::Unavailable);
+                    failed = Some((one.to(&self.context), error));
                     again.push_back(one);
-                    failed = Some(error);
                 }
             }
         }
+        let context = self.context.clone();
+        let leaving = self.leaving(dead);
         match failed {
-            None => {
-                (self.dead_letters.failures, self.dead_letters.not_before, self.dead_letters.trouble) =
-                    (0, None, None)
-            }
-            Some(error) => {
-                self.dead_letters.failures += 1;
-                self.dead_letters.not_before = Some(self.context.now() + backoff(self.dead_letters.failures));
-                if self.dead_letters.trouble.is_none() {
-                    let definition = &self.context.definition;
-                    tracing::error!(subscription = %definition.name, %error, "a dead letter cannot be kept; it is tried again");
-                    let detail =
-                        format!("{} cannot be written: {}", self.context.dead_letter.topic, error.detail());
-                    self.dead_letters.trouble = Some(self.context.cause("dead-letter-topic", detail));
+            None => (leaving.failures, leaving.not_before, leaving.trouble) = (0, None, None),
+            Some((topic, error)) => {
+                leaving.failures += 1;
+                leaving.not_before = Some(context.now() + backoff(leaving.failures));
+                if leaving.trouble.is_none() {
+                    let name = &context.definition.name;
+                    tracing::error!(subscription = %name, %topic, %error, "what could not be handled cannot be kept; it is tried again");
+                    let code = if dead { "dead-letter-topic" } else { "retry-topic" };
+                    let detail = format!("{topic} cannot be written: {}", error.detail());
+                    leaving.trouble = Some(context.cause(code, detail));
                 }
             }
         }
-        again.append(&mut self.dead_letters.queue);
-        self.dead_letters.queue = again;
+        again.append(&mut leaving.queue);
+        leaving.queue = again;
+    }
+}
+
+impl ToKeep {
+    fn tier(&self) -> Option<Duration> {
+        match self.goes {
+            Goes::Dead => None,
+            Goes::Waits { tier, .. } => Some(tier),
+        }
     }
 }
 
 /// Takes the claims of a batch and appends it.
-fn write(context: Arc<Context>, mut batch: Vec<ToKeep>) -> BoxFuture<'static, Written> {
+fn write(context: Arc<Context>, dead: bool, mut batch: Vec<ToKeep>) -> BoxFuture<'static, Written> {
     Box::pin(async move {
         let became = match fence(&context, &mut batch).await {
             Ok(fenced) => append(&context, &batch, &fenced).await,
@@ -209,7 +296,7 @@ fn write(context: Arc<Context>, mut batch: Vec<ToKeep>) -> BoxFuture<'static, Wr
         let became = became.unwrap_or_else(|error| {
             batch.iter().map(|_| Became::Failed(Error::new(error.code(), error.detail()))).collect()
         });
-        Written { batch: batch.into_iter().zip(became).collect() }
+        Written { dead, batch: batch.into_iter().zip(became).collect() }
     })
 }
 
@@ -245,22 +332,25 @@ async fn fence(context: &Context, batch: &mut [ToKeep]) -> Result<Vec<bool>, Err
 }
 
 async fn append(context: &Context, batch: &[ToKeep], fenced: &[bool]) -> Result<Vec<Became>, Error> {
-    let topic = &context.dead_letter.topic;
     let Some(first) = batch.first() else { return Ok(Vec::new()) };
-    let meta = topic_for(context, topic, &first.topic).await?;
+    let topic = first.to(context);
+    let meta = topic_for(context, &topic, &first.topic).await?;
     let records = batch
         .iter()
         .zip(fenced)
         .filter(|(_, fenced)| !**fenced)
         .map(|(one, _)| {
             let origin = one.origin(context);
-            let record = dead_letter::record(&origin, &one.letter);
+            let record = match one.goes {
+                Goes::Dead => dead_letter::record(&origin, &one.letter),
+                Goes::Waits { until, .. } => retry_topic::record(&origin, &one.letter, until),
+            };
             (dead_letter::partition_of(&record, &origin.id(), meta.partitions), record)
         })
         .collect();
-    let request = AppendRequest { topic: topic.clone(), records, timeout: APPEND_WITHIN };
+    let request = AppendRequest { topic, records, timeout: APPEND_WITHIN };
     let mut outcomes = context.ports.log.append(request).await.outcomes.into_iter();
-    // One that may have been appended is appended again: its id makes the two one.
+    // One that may have been appended is appended again: its id, or its claim, makes the two one.
     let became = |fenced: &bool| match fenced {
         true => Became::Fenced,
         false => match outcomes.next() {
@@ -272,9 +362,9 @@ async fn append(context: &Context, batch: &[ToKeep], fenced: &[bool]) -> Result<
     Ok(fenced.iter().map(became).collect())
 }
 
-/// The topic of dead letters, made where it is not there: it keeps for ever, and takes what its source takes
-/// and the headers beside it.
-async fn topic_for(
+/// A topic of the subscription's own, made where it is not there: it keeps for ever, and takes what its source
+/// takes and the headers beside it.
+pub(super) async fn topic_for(
     context: &Context,
     topic: &TopicName,
     source: &TopicName,
