@@ -3,8 +3,8 @@
 #
 #   bench.sh [--peers] [ARGUMENTS]...    ARGUMENTS go to the bench program; so does --peers
 #
-# With --only the bench program alone is run, and not the bench of the embedded log's append, which is
-# beside its crate. Where KAFKA_BROKERS is given, that Kafka is used and none is started.
+# With --only the bench program alone is run, and not the benches of the embedded log's append and of its
+# tables' claims, which are beside their crate. Where KAFKA_BROKERS is given, that Kafka is used and none is started.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,9 +17,9 @@ scripts/setup.sh test
 say "building the service and the benches (release)…"
 cargo build --release --locked -p event-streaming-app -p event-streaming-bench
 
-# Before any server is up: it takes the disk and both cores for itself.
+# Before any server is up: they take the disk and both cores for themselves.
 if [[ " $* " != *" --only"* ]]; then
-  cargo bench --locked -p event-streaming-adapters-embedded --bench append
+  cargo bench --locked -p event-streaming-adapters-embedded --bench append --bench claims
 fi
 
 if [[ -z ${KAFKA_BROKERS:-} ]]; then

@@ -3,15 +3,20 @@
 #![allow(clippy::expect_used, reason = "what cannot be done fails the test")]
 
 use api_grpc::proto::{
-    AcknowledgeRequest, CreateSubscriptionRequest, CreateTopicRequest, Delivery, Event, GetTopicRequest,
-    PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest, Receipt, publish_result::Outcome,
-    publisher_client::PublisherClient, subscriber_client::SubscriberClient,
-    subscriptions_client::SubscriptionsClient, topics_client::TopicsClient,
+    AcknowledgeRequest, CreateSubscriptionRequest, CreateTopicRequest, DecisionStatus, Delivery, Event,
+    GetTopicRequest, PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest, Receipt,
+    SubscribeDecisions, SubscribeRequest, SubscribeResponse, SubscribeStart, publish_result::Outcome,
+    publisher_client::PublisherClient, subscribe_request, subscribe_response,
+    subscriber_client::SubscriberClient, subscriptions_client::SubscriptionsClient,
+    topics_client::TopicsClient,
 };
-use event_streaming_tests::{Log, Service, Setup, eventually, on_every_log, unique};
-use std::{collections::HashMap, ops::Range};
+use event_streaming_tests::{Log, PATIENCE, Service, Setup, eventually, on_every_log, unique};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, transport::Channel};
 
@@ -20,6 +25,7 @@ on_every_log!(
     what_a_stream_acknowledged_is_there_after_a_kill,
     a_batchs_bad_items_fail_alone_and_a_call_that_fails_says_its_code,
     both_fronts_see_the_same_events,
+    what_a_stream_delivers_arrives_whatever_is_killed,
 );
 
 /// How many keys the events of a test share.
@@ -28,6 +34,8 @@ const KEYS: u64 = 7;
 const MESSAGE: u64 = 25;
 /// How many messages of a stream are on their way at most.
 const WINDOW: usize = 16;
+/// How many deliveries are out at a stream at most.
+const CREDITS: u32 = 200;
 
 /// A running service, with a topic of this test's own.
 struct Fixture {
@@ -202,7 +210,7 @@ async fn what_a_stream_acknowledged_is_there_after_a_kill(log: Log) {
     let name = unique("grpc-kill");
     subscribe(&channel, &name, &it.topic).await;
     let deliveries = pull_until(&channel, &name, |all| {
-        let there: std::collections::HashSet<&str> =
+        let there: HashSet<&str> =
             all.iter().filter_map(|delivery| delivery.event.as_ref()).map(Event::id).collect();
         acknowledged.iter().all(|receipt| there.contains(receipt.id.as_str()))
     })
@@ -210,6 +218,96 @@ async fn what_a_stream_acknowledged_is_there_after_a_kill(log: Log) {
     for (key, numbers) in by_key(&deliveries) {
         assert!(numbers.is_sorted(), "key {key:?} keeps its order");
     }
+}
+
+/// Takes deliveries from a stream and acknowledges each by itself, until that is `enough`, which is asked for
+/// each, or the stream breaks. Gives the events whose acknowledgement was answered with `ok`.
+async fn subscribe_until(
+    channel: &Channel,
+    name: &str,
+    mut enough: impl FnMut(&HashSet<u64>) -> bool,
+) -> HashSet<u64> {
+    let (requests, sent) = mpsc::channel(CREDITS as usize);
+    let say = |message| SubscribeRequest { message: Some(message) };
+    let subscription = name.to_owned();
+    let start = SubscribeStart { subscription, credits: CREDITS, release_on_close: false };
+    requests.send(say(subscribe_request::Message::Start(start))).await.expect("there is room");
+    let mut done = HashSet::new();
+    let opening = SubscriberClient::new(channel.clone()).subscribe(ReceiverStream::new(sent)).await;
+    let Ok(answers) = opening else { return done };
+    let mut answers = answers.into_inner();
+    let mut out: HashMap<u64, u64> = HashMap::new();
+    let mut next = 0;
+    while !enough(&done) {
+        let Ok(Some(SubscribeResponse { message: Some(message) })) = answers.message().await else { break };
+        match message {
+            subscribe_response::Message::Deliveries(deliveries) => {
+                for delivery in deliveries.deliveries {
+                    let number = number(delivery.event.expect("a delivery has its event").id());
+                    assert!(!done.contains(&number), "e-{number} came again after it was done");
+                    next += 1;
+                    out.insert(next, number);
+                    let ack = vec![delivery.ack_id];
+                    let decisions =
+                        SubscribeDecisions { request_id: next, ack, ..SubscribeDecisions::default() };
+                    // Where it has broken, the next message says so.
+                    let _ = requests.send(say(subscribe_request::Message::Decisions(decisions))).await;
+                }
+            }
+            subscribe_response::Message::Results(results) => {
+                for result in results.results {
+                    let number = out.remove(&result.request_id).expect("a result is of a request");
+                    assert_eq!(result.error, None);
+                    if result.statuses().all(|status| status == DecisionStatus::Ok) {
+                        done.insert(number);
+                    }
+                }
+            }
+            subscribe_response::Message::Draining(_) => {}
+        }
+    }
+    done
+}
+
+async fn what_a_stream_delivers_arrives_whatever_is_killed(log: Log) {
+    const EVENTS: u64 = 3000;
+    let it = fixture(&log).await;
+    stream(it.channel.clone(), &it.topic, 0..EVENTS, |_| ()).await;
+    let name = unique("grpc-subscribe");
+    // What is out when the service is killed may be kept for its client so long.
+    let create = CreateSubscriptionRequest {
+        name: name.clone(),
+        topics: vec![it.topic.clone()],
+        ack_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+        ..CreateSubscriptionRequest::default()
+    };
+    SubscriptionsClient::new(it.channel.clone())
+        .create_subscription(create)
+        .await
+        .expect("the subscription can be made");
+    let (enough, mut reached) = mpsc::channel(1);
+    let consuming = {
+        let (channel, name) = (it.channel.clone(), name.clone());
+        tokio::spawn(async move {
+            subscribe_until(&channel, &name, |done| {
+                if done.len() >= 1000 {
+                    // Told once; there is nothing to do where it was told before.
+                    let _ = enough.try_send(());
+                }
+                false
+            })
+            .await
+        })
+    };
+    reached.recv().await.expect("events are acknowledged");
+    it.service.kill().await;
+    let before = consuming.await.expect("the consumer does not panic");
+    let service = Setup::on(&log).start(it.data.path()).await;
+    let channel = connect(&service).await;
+    let all =
+        |after: &HashSet<u64>| (0..EVENTS).all(|number| before.contains(&number) || after.contains(&number));
+    let after = timeout(PATIENCE, subscribe_until(&channel, &name, all)).await.expect("the rest arrives");
+    assert!(all(&after), "the stream ended with {} and {} of {EVENTS}", before.len(), after.len());
 }
 
 async fn a_batchs_bad_items_fail_alone_and_a_call_that_fails_says_its_code(log: Log) {

@@ -6,8 +6,9 @@ use crate::{
     proto::{
         Cause, CreateSubscriptionRequest, DeadLetterPolicy, DedupPolicy, DeleteSubscriptionRequest,
         ExpressionError, ExpressionErrors, GetSubscriptionRequest, ListSubscriptionsRequest,
-        ListSubscriptionsResponse, PauseSubscriptionRequest, ResumeSubscriptionRequest, RetryPolicy,
-        SkipEventRequest, Start, StormGuard, Subscription, start, subscriptions_server,
+        ListSubscriptionsResponse, PauseSubscriptionRequest, ReplaceSubscriptionRequest,
+        ResumeSubscriptionRequest, RetryPolicy, SkipEventRequest, Start, StormGuard, Subscription, start,
+        subscriptions_server,
     },
 };
 use domain::{
@@ -31,6 +32,19 @@ impl subscriptions_server::Subscriptions for Subscriptions {
     ) -> Result<Response<Subscription>, Status> {
         let new = new(request.into_inner()).map_err(|e| status(&e))?;
         let view = self.0.subscriptions.create(new).await.map_err(|e| status(&e))?;
+        Ok(Response::new(shown(view)))
+    }
+
+    async fn replace_subscription(
+        &self,
+        request: Request<ReplaceSubscriptionRequest>,
+    ) -> Result<Response<Subscription>, Status> {
+        let ReplaceSubscriptionRequest { subscription, revision } = request.into_inner();
+        let missing = || Error::invalid("subscription", "is missing");
+        let subscription = subscription.ok_or_else(missing).map_err(|e| status(&e))?;
+        let name = subscription.name.clone();
+        let new = new(subscription).map_err(|e| status(&e))?;
+        let view = self.0.subscriptions.replace(&name, new, revision).await.map_err(|e| status(&e))?;
         Ok(Response::new(shown(view)))
     }
 
@@ -202,6 +216,7 @@ fn shown(view: SubscriptionView) -> Subscription {
         filtered: view.filtered,
         filter_errors: Some(errors(view.filter_errors)),
         dedup_key_errors: Some(errors(view.dedup_key_errors)),
+        revision: definition.revision,
     }
 }
 

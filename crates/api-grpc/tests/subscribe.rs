@@ -6,9 +6,9 @@ mod support;
 
 use api_grpc::proto::{
     AcknowledgeRequest, CreateSubscriptionRequest, DecisionStatus, Delivery, Event, Extend,
-    GetSubscriptionRequest, PublishBatchRequest, PullRequest, SubscribeCredits, SubscribeDecisions,
-    SubscribeRequest, SubscribeResponse, SubscribeResult, SubscribeStart, subscribe_request,
-    subscribe_response::Message, subscriber_client::SubscriberClient,
+    GetSubscriptionRequest, GetTopicRequest, PublishBatchRequest, PullRequest, Reject, Retry,
+    SubscribeCredits, SubscribeDecisions, SubscribeRequest, SubscribeResponse, SubscribeResult,
+    SubscribeStart, subscribe_request, subscribe_response::Message, subscriber_client::SubscriberClient,
     subscriptions_client::SubscriptionsClient,
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -125,9 +125,8 @@ fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(|delivery| number(delivery.event.as_ref().unwrap())).collect()
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "as a message has it")]
-fn seconds(seconds: i64) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds, nanos: 0 })
+fn seconds(seconds: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos: 0 }
 }
 
 async fn publish(front: &Front, events: impl IntoIterator<Item = Event>) {
@@ -153,7 +152,7 @@ async fn in_flight(front: &Front) -> u64 {
 }
 
 async fn pull(front: &Front, max: i64, wait: i64) -> Vec<Delivery> {
-    let request = PullRequest { subscription: NAME.into(), max: Some(max), wait: seconds(wait) };
+    let request = PullRequest { subscription: NAME.into(), max: Some(max), wait: Some(seconds(wait)) };
     front.subscriber().pull(request).await.unwrap().into_inner().deliveries
 }
 
@@ -244,6 +243,50 @@ async fn ten_thousand_events_are_acknowledged_one_by_one_and_answered_in_order()
 }
 
 #[tokio::test]
+async fn what_failed_comes_again_or_is_a_dead_letter_as_the_client_says() {
+    let front = Front::start().await;
+    subscribe(&front, "none", 1000).await;
+    publish(&front, (0..2).map(event)).await;
+    let mut client = Client::open(&front, 2, false).await;
+    let out = client.next(2).await;
+    let after = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
+    let of = SubscribeDecisions {
+        request_id: 1,
+        retry: vec![Retry { ack_id: out[0].ack_id.clone(), after, reason: "busy".into() }],
+        reject: vec![Reject { ack_id: out[1].ack_id.clone(), reason: "no".into() }],
+        ..SubscribeDecisions::default()
+    };
+    assert_eq!(client.statuses(of).await, [DecisionStatus::Ok; 2]);
+    let again = client.next(1).await;
+    assert_eq!((again[0].attempt, numbers(&again)), (2, numbers(&out[..1])));
+    client.nothing_comes().await;
+    // A reject is `ok` when its dead letter is written.
+    let get = GetTopicRequest { name: "mail.dlq".into() };
+    let letters = front.topics().get_topic(get).await.unwrap().into_inner();
+    assert_eq!(letters.partitions.iter().map(|partition| partition.latest_offset).sum::<i64>(), 1);
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_retry_in_its_run_is_taken_back() {
+    let front = Front::start().await;
+    subscribe(&front, "partition", 1000).await;
+    publish(&front, (0..3).map(|n| Event { partition: Some(0), ..event(n) })).await;
+    let mut client = Client::open(&front, 3, false).await;
+    let out = client.next(3).await;
+    assert!(out.iter().all(|delivery| delivery.run == out[0].run));
+    assert_eq!(numbers(&out), [0, 1, 2]);
+    let after = Some(prost_types::Duration::default());
+    let retry = vec![Retry { ack_id: out[0].ack_id.clone(), after, ..Retry::default() }];
+    let of =
+        SubscribeDecisions { request_id: 1, ack: ids(&out[1..]), retry, ..SubscribeDecisions::default() };
+    let superseded = DecisionStatus::Superseded;
+    assert_eq!(client.statuses(of).await, [superseded, superseded, DecisionStatus::Ok]);
+    let again = client.next(3).await;
+    assert_eq!(numbers(&again), [0, 1, 2]);
+    assert_eq!(again.iter().map(|delivery| delivery.attempt).collect::<Vec<_>>(), [2, 1, 1]);
+}
+
+#[tokio::test]
 async fn a_request_that_is_malformed_fails_alone_and_names_its_field() {
     let front = Front::start().await;
     subscribe(&front, "none", 1000).await;
@@ -251,8 +294,8 @@ async fn a_request_that_is_malformed_fails_alone_and_names_its_field() {
     let mut client = Client::open(&front, 10, false).await;
     let out = client.next(1).await;
     let none = Extend { ack_id: out[0].ack_id.clone(), by: None };
-    let long = Extend { by: seconds(13 * 3600), ..none.clone() };
-    let good = Extend { by: seconds(60), ..none.clone() };
+    let long = Extend { by: Some(seconds(13 * 3600)), ..none.clone() };
+    let good = Extend { by: Some(seconds(60)), ..none.clone() };
     let of = |request_id, extend| SubscribeDecisions { request_id, extend, ..SubscribeDecisions::default() };
     let many = vec!["x".to_owned(); 10_001];
     client.decide(of(1, vec![good.clone(), none])).await;
@@ -373,37 +416,49 @@ async fn what_is_out_at_a_client_that_asked_for_it_is_released_when_it_goes() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_takes_nothing_is_given_no_more_and_what_was_not_sent_is_released() {
-    const BATCHES: u64 = 100;
+/// A client that takes nothing, once it is given no more; and how many events there are.
+async fn held(front: &Front) -> (Client, u64) {
     const BATCH: u64 = 20;
-    let front = Front::start().await;
-    subscribe(&front, "none", 100_000).await;
     let endpoint = Channel::from_shared(format!("http://{}", front.address)).unwrap();
     let channel = endpoint.initial_stream_window_size(64 << 10).connect().await.unwrap();
-    let mut client = Client::open_by(SubscriberClient::new(channel), 100_000, false).await;
-    let mut published = 0;
-    let mut held = false;
-    while published < BATCHES * BATCH && !held {
-        let large =
-            |n| Event { headers: vec![], extensions: [("fill".into(), "x".repeat(4000))].into(), ..event(n) };
-        publish(&front, (published..published + BATCH).map(large)).await;
-        published += BATCH;
-        held = true;
-        for _ in 0..100 {
-            if in_flight(&front).await >= published {
-                held = false;
-                break;
+    let client = Client::open_by(SubscriberClient::new(channel), 100_000, false).await;
+    for published in (BATCH..=100 * BATCH).step_by(BATCH as usize) {
+        let large = |n| Event { extensions: [("fill".into(), "x".repeat(4000))].into(), ..event(n) };
+        publish(front, (published - BATCH..published).map(large)).await;
+        let mut looked = 0;
+        while in_flight(front).await < published {
+            looked += 1;
+            if looked == 100 {
+                return (client, published);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    assert!(held, "all {published} events went out to a client that takes nothing");
-    let out = in_flight(&front).await;
-    assert!(out < published);
-    // The rest comes when it takes what there is.
+    panic!("everything went out to a client that takes nothing");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_no_more_until_it_does() {
+    let front = Front::start().await;
+    subscribe(&front, "none", 100_000).await;
+    let (mut client, published) = held(&front).await;
     let all = client.next(published as usize).await;
     assert_eq!(numbers(&all).into_iter().collect::<BTreeSet<_>>().len() as u64, published);
+}
+
+#[tokio::test]
+async fn what_was_not_sent_to_a_client_that_goes_away_is_released() {
+    let front = Front::start().await;
+    subscribe(&front, "none", 100_000).await;
+    let (client, _) = held(&front).await;
+    let out = in_flight(&front).await;
+    drop(client);
+    let mut looked = 0;
+    while in_flight(&front).await >= out {
+        looked += 1;
+        assert!(looked < 2000, "nothing was released");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn refused(status: &Status) -> (Code, String, Option<String>) {

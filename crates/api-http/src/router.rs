@@ -210,7 +210,9 @@ impl Router {
             (&Method::GET, Place::Subscriptions) => Box::pin(subscriptions::list(call)).await,
             (&Method::GET, Place::Subscription(name)) => Box::pin(subscriptions::get(call, name)).await,
             (&Method::DELETE, Place::Subscription(name)) => Box::pin(subscriptions::delete(call, name)).await,
-            (&Method::PUT, Place::Subscription(_)) => Err(not_built("replacing a subscription")),
+            (&Method::PUT, Place::Subscription(name)) => {
+                Box::pin(subscriptions::replace(call, name, body)).await
+            }
             (&Method::POST, Place::Pull(name)) => Box::pin(subscriptions::pull(call, name, body)).await,
             (&Method::POST, Place::Ack(name)) => Box::pin(subscriptions::ack(call, name, body)).await,
             (&Method::POST, Place::Pause(name)) => Box::pin(subscriptions::pause(call, name)).await,

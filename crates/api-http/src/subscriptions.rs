@@ -56,10 +56,46 @@ where
     Ok(shown(StatusCode::CREATED, &view))
 }
 
+/// `PUT /v1/subscriptions/{name}`.
+pub(crate) async fn replace<B>(call: &Call<'_>, name: &str, body: B) -> Result<Reply, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let revision = call.headers.get(header::IF_MATCH).map(read_tag).transpose()?.flatten();
+    let body = json_body(call, body).await?;
+    let view = call.services.subscriptions.replace(name, read_fields(&body)?, revision).await?;
+    Ok(shown(StatusCode::OK, &view))
+}
+
+/// The revision that an `If-Match` names (RFC 9110, section 13.1.1); any one is `None`.
+fn read_tag(value: &HeaderValue) -> Result<Option<u64>> {
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number =
+        text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| {
+        let message = format!(
+            "must be the `ETag` of the subscription as it was read, as `\"3\"` (given: {:?})",
+            short(text)
+        );
+        Error::invalid("If-Match", message)
+    })
+}
+
 fn read_new(body: &str) -> Result<NewSubscription> {
+    let new = read_fields(body)?;
+    if new.name.is_empty() {
+        return Err(Error::invalid("name", "is missing"));
+    }
+    Ok(new)
+}
+
+fn read_fields(body: &str) -> Result<NewSubscription> {
     let mut object = Object::body(body, &FIELDS)?;
     let mut new = NewSubscription {
-        name: object.string("name")?.ok_or_else(|| Error::invalid("name", "is missing"))?,
+        name: object.string("name")?.unwrap_or_default(),
         topics: object.strings("topics")?,
         ordering: object.string("ordering")?,
         max_in_flight: object.integer("maxInFlight")?,
@@ -163,7 +199,7 @@ pub(crate) async fn delete(call: &Call<'_>, name: &str) -> Result<Reply, Problem
 
 fn shown(status: StatusCode, view: &SubscriptionView) -> Reply {
     let mut reply = value(status, &show(view));
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", view.version)) {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", view.definition.revision)) {
         reply.headers_mut().insert(header::ETAG, tag);
     }
     reply

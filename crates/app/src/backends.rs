@@ -1,13 +1,18 @@
 //! The backends that a configuration asks for, opened, as the ports that the domain needs.
 
-use crate::config::{Config, LogBackend};
+use crate::config::{ClaimStore, Config, IDEMPOTENCY_BACKEND, LogBackend};
 use adapters_embedded::{
     disk::{DirLock, DiskLimits, DiskLog},
     group::{GroupConfig, Groups},
     tables::Tables,
 };
 use adapters_kafka::{Kafka, KafkaConfig};
-use ports::{Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, Result, TopicAdmin};
+use adapters_postgres::Postgres;
+use adapters_redis::Redis;
+use domain::breaker::{self, Breaker, GuardedClaims};
+use ports::{
+    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, PortError, Result, TopicAdmin,
+};
 use std::{sync::Arc, time::Duration};
 
 /// Open backends. Where events are kept and where definitions are need not be the same.
@@ -19,24 +24,37 @@ pub(crate) struct Backends {
     pub(crate) offsets: Arc<dyn OffsetStore>,
     pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
+    /// Where claims are kept outside the data directory.
+    pub(crate) claims: Option<ClaimServer>,
     kafka: Option<Kafka>,
     /// Given back last: the directory is ours until everything in it is closed.
     lock: Arc<DirLock>,
 }
 
 impl Backends {
-    /// Opens what `config` asks for; `kafka` is what it says of Kafka, where that is the log. Blocks while
-    /// files are read. Does not wait for a Kafka that is not there.
+    /// Opens what `config` asks for; `kafka` is what it says of Kafka, where that is the log, and `claims`
+    /// of the store of claims. Blocks while files are read. Does not wait for a server that is not there.
+    /// Wants a runtime around it.
     ///
     /// # Errors
-    /// Where the data directory is another process's or cannot be read, or the Kafka client refuses its
-    /// settings or was not built in.
-    pub(crate) fn open(config: &Config, kafka: KafkaConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+    /// Where the data directory is another process's or cannot be read, or a client refuses its settings or
+    /// was not built in.
+    pub(crate) fn open(
+        config: &Config,
+        kafka: KafkaConfig,
+        claims: &ClaimStore,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        // What needs no file first: a build without it is told before anything is made.
+        let claims = ClaimServer::open(claims, clock.clone())?;
         // Definitions are in its tables whatever the log is.
         let lock = DirLock::acquire(&config.embedded.data_dir)?;
         let tables = Tables::open(&config.embedded.data_dir)?;
         let jobs: Arc<dyn JobStore> = Arc::new(tables.clone());
-        let idempotency: Arc<dyn IdempotencyStore> = Arc::new(tables.claims(clock.clone())?);
+        let idempotency: Arc<dyn IdempotencyStore> = match &claims {
+            Some(server) => server.idempotency(),
+            None => Arc::new(tables.claims(clock.clone())?),
+        };
         if config.log.backend == LogBackend::Kafka {
             let kafka = Kafka::open(kafka)?;
             return Ok(Self {
@@ -46,6 +64,7 @@ impl Backends {
                 offsets: kafka.offsets(),
                 jobs,
                 idempotency,
+                claims,
                 kafka: Some(kafka),
                 lock,
             });
@@ -59,6 +78,7 @@ impl Backends {
             membership: Arc::new(groups),
             jobs,
             idempotency,
+            claims,
             kafka: None,
             lock,
         })
@@ -66,7 +86,10 @@ impl Backends {
 
     /// Writes out and closes everything, within `patience`.
     pub(crate) async fn close(self, patience: Duration) {
-        let Self { log, admin, membership, offsets, jobs, idempotency, kafka, lock } = self;
+        let Self { log, admin, membership, offsets, jobs, idempotency, claims, kafka, lock } = self;
+        if let Some(claims) = claims {
+            claims.close(patience).await;
+        }
         if let Some(kafka) = kafka {
             kafka.close(patience).await;
         }
@@ -77,6 +100,78 @@ impl Backends {
         });
         if tokio::time::timeout(patience, closing).await.is_err() {
             tracing::warn!("the data directory was not closed in time; it is whole all the same");
+        }
+    }
+}
+
+/// A server that claims are kept in, behind a circuit.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimServer {
+    client: Client,
+    pub(crate) breaker: Arc<Breaker>,
+}
+
+#[derive(Clone, Debug)]
+enum Client {
+    Redis(Redis),
+    Postgres(Postgres),
+}
+
+/// What a server says of itself.
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    /// Why it may forget what it was told.
+    pub(crate) warning: Option<String>,
+}
+
+impl ClaimServer {
+    /// Opens it; `None` where claims are in the data directory.
+    fn open(store: &ClaimStore, clock: Arc<dyn Clock>) -> Result<Option<Self>> {
+        let (name, opened) = match store {
+            ClaimStore::Embedded => return Ok(None),
+            ClaimStore::Redis(config) => ("redis", Redis::open(config).map(Client::Redis)),
+            ClaimStore::Postgres(config) => ("postgres", Postgres::open(config).map(Client::Postgres)),
+        };
+        let client = opened.map_err(|error| {
+            let text = format!("{IDEMPOTENCY_BACKEND} is {name}: {}", error.detail());
+            PortError::new(error.kind(), error.operation(), text).with_source(error)
+        })?;
+        Ok(Some(Self { client, breaker: Arc::new(Breaker::new(name, breaker::STORE, clock)) }))
+    }
+
+    /// As the configuration and the health call it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.breaker.name()
+    }
+
+    fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
+        let store = match &self.client {
+            Client::Redis(redis) => redis.idempotency(),
+            Client::Postgres(postgres) => postgres.idempotency(),
+        };
+        Arc::new(GuardedClaims::new(store, self.breaker.clone()))
+    }
+
+    /// Asks whether it serves, and whether it keeps what it is told. Also while its circuit is open.
+    pub(crate) async fn check(&self) -> Result<Status> {
+        Ok(match &self.client {
+            Client::Redis(redis) => {
+                let status = redis.check().await?;
+                Status { version: status.version, warning: status.warning }
+            }
+            Client::Postgres(postgres) => {
+                let status = postgres.check().await?;
+                Status { version: status.version, warning: status.warning }
+            }
+        })
+    }
+
+    async fn close(self, patience: Duration) {
+        match self.client {
+            // Its connection ends with its last handle.
+            Client::Redis(_) => {}
+            Client::Postgres(postgres) => postgres.close(patience).await,
         }
     }
 }

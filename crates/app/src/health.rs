@@ -1,9 +1,13 @@
 //! Watches the backends, for the health that the fronts show.
 
-use crate::config::LogBackend;
+use crate::{backends::ClaimServer, config::LogBackend};
 use api_http::{Component, Health};
-use domain::topics::Topics;
-use serde_json::json;
+use domain::{
+    breaker::{Breaker, BreakerStatus},
+    event::time_text,
+    topics::Topics,
+};
+use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -12,42 +16,93 @@ const INTERVAL_UP: Duration = Duration::from_secs(5);
 /// How often one that does not is.
 const INTERVAL_DOWN: Duration = Duration::from_secs(1);
 
+/// The detail that says why a store may forget.
+const WARNING: &str = "warning";
+
 /// Keeps `health` up to date.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) topics: Arc<Topics>,
     pub(crate) backend: LogBackend,
+    /// Where claims are kept outside the data directory.
+    pub(crate) claims: Option<ClaimServer>,
     pub(crate) health: watch::Sender<Health>,
 }
 
 impl Watch {
     /// What is known before a backend was asked.
-    pub(crate) fn unknown(backend: LogBackend) -> Health {
-        Health { ready: false, components: vec![component(backend, false, Vec::new())] }
+    pub(crate) fn unknown(backend: LogBackend, claims: Option<&ClaimServer>) -> Health {
+        let names = [backend.name()].into_iter().chain(claims.map(ClaimServer::name));
+        Health { ready: false, components: names.map(|name| component(name, false, Vec::new())).collect() }
     }
 
     /// Asks the backends once.
     pub(crate) async fn look(&self) {
-        let component = match self.topics.cluster().await {
+        let (log, claims) = tokio::join!(self.look_at_log(), self.look_at_claims());
+        // After the calls, which are not the circuit's own.
+        let circuits = self.claims.as_ref().map(|server| circuits(&[&server.breaker]));
+        let components: Vec<Component> = [log].into_iter().chain(claims).chain(circuits).collect();
+        self.health.send_if_modified(|health| {
+            let news = health.components != components;
+            health.components = components;
+            news
+        });
+    }
+
+    async fn look_at_log(&self) -> Component {
+        let name = self.backend.name();
+        match self.topics.cluster().await {
             Ok(cluster) if self.backend == LogBackend::Kafka => {
                 let details =
                     vec![("clusterId", json!(cluster.id)), ("nodeCount", json!(cluster.nodes.len()))];
-                component(self.backend, true, details)
+                component(name, true, details)
             }
-            Ok(_) => component(self.backend, true, Vec::new()),
+            Ok(_) => component(name, true, Vec::new()),
             Err(error) => {
                 // Said when it changes, not at every look.
-                if self.health.borrow().is_up() {
+                if self.before(name).is_some_and(|before| before.up) {
                     tracing::warn!(%error, "the log does not serve");
                 }
-                component(self.backend, false, Vec::new())
+                component(name, false, Vec::new())
             }
-        };
-        self.health.send_if_modified(|health| {
-            let news = health.components != [component.clone()];
-            health.components = vec![component];
-            news
-        });
+        }
+    }
+
+    async fn look_at_claims(&self) -> Option<Component> {
+        let server = self.claims.as_ref()?;
+        let name = server.name();
+        Some(match server.check().await {
+            Ok(status) => {
+                let mut details = vec![("version", json!(status.version))];
+                if let Some(warning) = status.warning {
+                    details.push((WARNING, json!(warning)));
+                }
+                let warned =
+                    |component: &Component| component.details.iter().find(|it| it.0 == WARNING).cloned();
+                let component = component(name, true, details);
+                if let Some((_, warning)) = warned(&component)
+                    && self.before(name).as_ref().and_then(warned).is_none_or(|(_, before)| before != warning)
+                {
+                    tracing::warn!(
+                        store = name,
+                        warning = warning.as_str(),
+                        "the store of claims may forget"
+                    );
+                }
+                component
+            }
+            Err(error) => {
+                if self.before(name).is_none_or(|before| before.up || before.details.is_empty()) {
+                    tracing::warn!(%error, store = name, "the store of claims does not serve");
+                }
+                component(name, false, vec![("error", json!(error.detail()))])
+            }
+        })
+    }
+
+    /// What was found at the last look.
+    fn before(&self, name: &str) -> Option<Component> {
+        self.health.borrow().components.iter().find(|component| component.name == name).cloned()
     }
 
     /// Asks until it is dropped.
@@ -79,6 +134,28 @@ pub(crate) fn serving(mut health: watch::Receiver<Health>) -> watch::Receiver<bo
     receiver
 }
 
-fn component(backend: LogBackend, up: bool, details: Vec<(&'static str, serde_json::Value)>) -> Component {
-    Component { name: backend.name(), up, details }
+/// The circuits before outside systems. The component is up whatever they are: a circuit closes by a call that
+/// is answered, which a service that is taken out of use would not get; whether the system itself serves is
+/// its own component's to say.
+fn circuits(breakers: &[&Breaker]) -> Component {
+    let details = breakers.iter().map(|breaker| (breaker.name(), circuit(&breaker.status())));
+    component("circuitBreakers", true, details.collect())
+}
+
+fn circuit(status: &BreakerStatus) -> Value {
+    match status {
+        BreakerStatus::Closed => json!({"state": "closed"}),
+        BreakerStatus::Open { since, reason, next_probe } => {
+            let mut shown = json!({"state": "half-open", "since": time_text(*since), "reason": reason});
+            if let Some(next) = next_probe {
+                shown["state"] = json!("open");
+                shown["nextProbe"] = json!(time_text(*next));
+            }
+            shown
+        }
+    }
+}
+
+fn component(name: &'static str, up: bool, details: Vec<(&'static str, Value)>) -> Component {
+    Component { name, up, details }
 }

@@ -90,11 +90,18 @@ impl Service {
     async fn start(loaded: &Loaded, begin: Instant) -> Result<Self, Failure> {
         let config = &loaded.config;
         let backend = config.log.backend;
-        tracing::info!(log = backend.name(), because = loaded.log_because, "starting");
+        tracing::info!(
+            log = backend.name(),
+            because = loaded.log_because,
+            idempotency = config.event_streaming.idempotency.backend.name(),
+            idempotency_because = loaded.idempotency_because,
+            "starting"
+        );
         for key in &loaded.without_effect {
             tracing::warn!(key, "this setting has no effect in this version");
         }
         let kafka = config.kafka().map_err(|at| loaded.wrong(at))?;
+        let claims = config.claim_store().map_err(|at| loaded.wrong(at))?;
         let publish = config.publish().map_err(|at| loaded.wrong(at))?;
         let http = listen("server.http", config.server.http).await?;
         let grpc = listen("server.grpc", config.server.grpc).await?;
@@ -103,7 +110,7 @@ impl Service {
         let clock = Arc::new(SystemClock::new());
         let opening = {
             let (config, clock) = (config.clone(), clock.clone());
-            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, clock))
+            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, &claims, clock))
         };
         let opened = opening.await.map_err(|e| Failure::Other(e.to_string()))?;
         let backends = opened.map_err(|error| Failure::Other(error.to_string()))?;
@@ -138,7 +145,7 @@ impl Service {
         subscriptions.start().await.map_err(|error| Failure::Other(error.to_string()))?;
 
         // From here on liveness is answered; readiness once the log was asked.
-        let health = watch::Sender::new(Watch::unknown(backend));
+        let health = watch::Sender::new(Watch::unknown(backend, backends.claims.as_ref()));
         let draining = CancellationToken::new();
         let stop_fronts = CancellationToken::new();
         let fronts = [
@@ -170,7 +177,7 @@ impl Service {
                 stop_fronts.clone(),
             )),
         ];
-        let watch = Watch { topics, backend, health: health.clone() };
+        let watch = Watch { topics, backend, claims: backends.claims.clone(), health: health.clone() };
         watch.look().await;
         health.send_modify(|health| health.ready = true);
         let watching = tokio::spawn(watch.run());
@@ -252,9 +259,11 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 /// The line that others wait for.
 fn ready(config: &Config, (http, grpc): (SocketAddr, SocketAddr), begin: Instant) {
     let line = format!(
-        "event-streaming ready: http=http://{http}{base} grpc=http://{grpc} log={log} state=embedded in {took} ms\n",
+        "event-streaming ready: http=http://{http}{base} grpc=http://{grpc} log={log} state=embedded \
+         idempotency={idempotency} in {took} ms\n",
         base = config.server.base_path,
         log = config.log.backend.name(),
+        idempotency = config.event_streaming.idempotency.backend.name(),
         took = begin.elapsed().as_millis(),
     );
     // Nobody has to read it.

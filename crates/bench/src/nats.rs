@@ -63,6 +63,32 @@ impl Nats {
     ) -> Outcome<Run> {
         // It deals out whole shares only.
         let events = events / u64::from(clients) * u64::from(clients);
+        let before = process::cpu_seconds(self.pid)?;
+        let text = said(self.publishing(stream, clients, in_flight, events)).await?;
+        let mut run = self.told(&text, events, before)?;
+        self.delete(stream).await?;
+        if in_flight.is_none() {
+            // Of asynchronous publishers it tells how long as many took as are on their way together.
+            (run.p50_ms, run.p99_ms) = (latency_ms(&text, "P50"), latency_ms(&text, "P99"));
+        }
+        Ok(run)
+    }
+
+    /// Fills a stream of its own with `events`, and measures one client that takes and acknowledges each.
+    /// Acknowledgements are sent, and nobody waits for their effect.
+    pub(crate) async fn consume(&self, stream: &str, events: u64) -> Outcome<Run> {
+        said(self.publishing(stream, 1, Some(500), events)).await?;
+        let mut command = self.command();
+        command.args(["bench", "js", "consume", "--no-progress", "--acks", "explicit", "--stream", stream]);
+        command.args(["--clients", "1", "--msgs", &events.to_string()]);
+        let before = process::cpu_seconds(self.pid)?;
+        let text = said(command).await?;
+        let run = self.told(&text, events, before)?;
+        self.delete(stream).await?;
+        Ok(run)
+    }
+
+    fn publishing(&self, stream: &str, clients: u32, in_flight: Option<u32>, events: u64) -> Command {
         let mut command = self.command();
         command.args(["bench", "js", "pub", if in_flight.is_some() { "async" } else { "sync" }, stream]);
         command.args(["--create", "--purge", "--no-progress", "--storage", "file"]);
@@ -74,19 +100,22 @@ impl Nats {
         if let Some(in_flight) = in_flight {
             command.args(["--batch", &in_flight.to_string()]);
         }
-        let before = process::cpu_seconds(self.pid)?;
-        let text = said(command).await?;
-        let cpu = process::cpu_seconds(self.pid)? - before;
-        let events_per_second = rate(&text).ok_or_else(|| format!("nats bench told no rate:\n{text}"))?;
+        command
+    }
+
+    /// What its benchmark told of `events`, and what the server took for them.
+    fn told(&self, text: &str, events: u64, cpu_before: f64) -> Outcome<Run> {
+        let cpu = process::cpu_seconds(self.pid)? - cpu_before;
+        let events_per_second = rate(text).ok_or_else(|| format!("nats bench told no rate:\n{text}"))?;
         let rss_mb = Some(process::memory_mb(self.pid, "VmRSS")?);
-        let mut delete = self.command();
-        delete.args(["stream", "rm", "--force", stream]);
-        said(delete).await?;
         let cpu_seconds_per_million = Some(cpu * 1e6 / events as f64);
-        // Of asynchronous publishers it tells how long as many took as are on their way together.
-        let latency = |which| if in_flight.is_none() { latency_ms(&text, which) } else { None };
-        let (p50_ms, p99_ms) = (latency("P50"), latency("P99"));
-        Ok(Run { events_per_second, p50_ms, p99_ms, cpu_seconds_per_million, rss_mb })
+        Ok(Run { events_per_second, cpu_seconds_per_million, rss_mb, ..Run::default() })
+    }
+
+    async fn delete(&self, stream: &str) -> Outcome<()> {
+        let mut command = self.command();
+        command.args(["stream", "rm", "--force", stream]);
+        said(command).await.map(drop)
     }
 
     fn command(&self) -> Command {

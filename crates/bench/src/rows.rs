@@ -1,5 +1,7 @@
 //! What is measured beside what, and what is asked of it.
 
+use crate::load::consume::Acks;
+
 /// A row: contenders that take turns. The first is ours.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -19,7 +21,7 @@ pub(crate) struct Contender {
     pub(crate) way: Way,
 }
 
-/// How a contender publishes.
+/// How a contender publishes or consumes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Way {
     /// HTTP, a request at a time a connection.
@@ -34,12 +36,16 @@ pub(crate) enum Way {
     Flood,
     /// The producer itself, records due at a rate a second.
     PacedRaw { rate: u32 },
+    /// One stream over gRPC from the service on its embedded log, with so many deliveries out.
+    Subscribe { credits: u32, acks: Acks, dedup: bool },
     /// Kafka's own `ProducerPerformance`.
     KafkaTool,
     /// `nats bench js pub sync`.
     NatsSync { clients: u32 },
     /// `nats bench js pub async`.
     NatsAsync { clients: u32, in_flight: u32 },
+    /// `nats bench js consume` of one client, with explicit acknowledgements.
+    NatsConsume,
 }
 
 /// The server of a load.
@@ -160,7 +166,27 @@ pub(crate) const ROWS: &[Row] = &[
         ],
         targets: &[Target { figure: Figure::Rate, beside: 2, bound: 1.0 }],
     },
+    Row {
+        name: "peers-consume",
+        about: "embedded log: one client takes all of a topic and acknowledges each event",
+        peers: true,
+        contenders: &[
+            Contender { name: "service, gRPC, without deduplication", way: subscribe(Acks::Together, false) },
+            Contender {
+                name: "service, gRPC, a request an event, without deduplication",
+                way: subscribe(Acks::OneByOne, false),
+            },
+            Contender { name: "service, gRPC, acknowledged durably", way: subscribe(Acks::Together, true) },
+            Contender { name: "NATS JetStream, acknowledgements not waited for", way: Way::NatsConsume },
+        ],
+        targets: &[Target { figure: Figure::Rate, beside: 3, bound: 1.0 }],
+    },
 ];
+
+/// As many deliveries out as a subscription allows by default.
+const fn subscribe(acks: Acks, dedup: bool) -> Way {
+    Way::Subscribe { credits: 1000, acks, dedup }
+}
 
 /// Eight streams.
 const fn stream(server: On, batch: usize, in_flight: usize) -> Way {

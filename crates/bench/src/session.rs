@@ -1,5 +1,7 @@
 //! One session: starts the servers that its rows need, lets the contenders take turns, and reports.
 
+mod consuming;
+
 use crate::{
     Outcome, bare,
     cli::Options,
@@ -130,10 +132,17 @@ impl<'a> Session<'a> {
                 kafka.create(&topic).await?;
                 self.raw(contender, &topic).await
             }
+            Way::Subscribe { .. } => self.consume(contender, &topic).await,
             Way::KafkaTool => self.kafka_tool(contender, &topic).await,
             Way::NatsSync { clients } => self.nats(contender, &topic, clients, None).await,
             Way::NatsAsync { clients, in_flight } => {
                 self.nats(contender, &topic, clients, Some(in_flight)).await
+            }
+            Way::NatsConsume => {
+                let events = self.events_for(contender, 100_000.0);
+                let run = self.nats_server().await?.consume(&topic, events).await?;
+                self.paces.insert(contender.name, run.events_per_second);
+                Ok(run)
             }
         }
     }
@@ -222,13 +231,16 @@ impl<'a> Session<'a> {
         in_flight: Option<u32>,
     ) -> Outcome<Run> {
         let events = self.events_for(contender, if in_flight.is_some() { 100_000.0 } else { 25_000.0 });
+        let run = self.nats_server().await?.publish(stream, clients, in_flight, events).await?;
+        self.paces.insert(contender.name, run.events_per_second);
+        Ok(run)
+    }
+
+    async fn nats_server(&mut self) -> Outcome<&Nats> {
         if self.nats.is_none() {
             self.nats = Some(Nats::start(self.folder.path()).await?);
         }
-        let nats = self.nats.as_ref().ok_or("nats-server is not up")?;
-        let run = nats.publish(stream, clients, in_flight, events).await?;
-        self.paces.insert(contender.name, run.events_per_second);
-        Ok(run)
+        self.nats.as_ref().ok_or_else(|| "nats-server is not up".to_owned())
     }
 
     /// As many events as take as long as the other runs, by the last rate or else by this one.

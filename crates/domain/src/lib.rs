@@ -4,6 +4,7 @@
 //! This crate must never name a backend, HTTP or gRPC, read the wall clock (time comes from
 //! [`ports::Clock`]) or the environment.
 
+pub mod breaker;
 pub mod browse;
 pub mod dead_letter;
 pub mod delivery;

@@ -245,6 +245,32 @@ async fn expressions_that_the_limits_do_not_allow_any_more_keep_everything_back(
     assert_eq!(offsets(&world.process().await.pull().await), [0], "nothing was passed over meanwhile");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_is_replaced_holds_for_what_is_not_done() {
+    let world = World::new().await;
+    let process = world.process().await;
+    process.create(Some("type == 'a'"), None).await;
+    world.publish(&[of("a", ""), of("b", "")]).await;
+    let out = process.pull().await;
+    assert_eq!(offsets(&out), [0]);
+    process.ack(&out).await;
+    let replace = async |filter: &str| {
+        let new = NewSubscription {
+            topics: vec![TOPIC.into()],
+            filter: Some(filter.into()),
+            ..NewSubscription::default()
+        };
+        process.subscriptions.replace(NAME, new, None).await
+    };
+    assert_eq!(replace("typ == 'b'").await.unwrap_err().fields()[0].field, "filter");
+    assert_eq!(replace("type == 'b'").await.unwrap().definition.filter.as_deref(), Some("type == 'b'"));
+    world.publish(&[of("a", ""), of("b", "")]).await;
+    let out = process.pull().await;
+    assert_eq!(offsets(&out), [3], "what was passed over is done");
+    process.ack(&out).await;
+    assert_eq!(world.committed().await, Some(4));
+}
+
 /// Where it waits it has another topic and offset: of these neither the filter nor the key may speak.
 #[tokio::test(start_paused = true)]
 async fn what_waits_in_a_retry_topic_is_wanted_still_and_keeps_its_key() {

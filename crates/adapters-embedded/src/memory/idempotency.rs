@@ -39,17 +39,6 @@ struct Lease {
     released: Option<bool>,
 }
 
-impl Lease {
-    fn has_ended(&self, now: Monotonic) -> bool {
-        self.released.is_some() || self.ends <= now
-    }
-
-    /// Which attempt the next lease is, where this one counts or not.
-    fn next(&self, counted: bool) -> u32 {
-        if counted { self.attempt.saturating_add(1) } else { self.attempt }
-    }
-}
-
 impl Known {
     fn is_forgotten(&self, now: Monotonic) -> bool {
         match self {
@@ -85,25 +74,21 @@ impl MemoryIdempotency {
     }
 }
 
-#[allow(
-    clippy::match_same_arms,
-    reason = "each ground stands by itself, in the order in which they are tried"
-)]
 fn claim(known: &mut BTreeMap<ClaimKey, Known>, now: Monotonic, request: ClaimRequest) -> Claim {
     let ClaimRequest { key, token, lease, keep, ground, note } = request;
     let (attempt, received) = match known.get(&key) {
         None => (1, Bytes::new()),
         Some(Known::Done { outcome, .. }) => return Claim::Done { outcome: outcome.clone() },
-        Some(Known::Leased(last)) => match (last.released, ground) {
-            _ if last.token == token => (last.attempt, last.received.clone()),
-            (Some(counted), _) => (last.next(counted), last.note.clone()),
-            (None, Ground::TakeOver { counted }) => (last.next(counted), last.note.clone()),
-            (None, Ground::Own { token, counted }) if token == last.token => {
-                (last.next(counted), last.note.clone())
-            }
-            _ if last.has_ended(now) => (last.next(true), last.note.clone()),
-            _ => return Claim::InFlight { ends_in: last.ends.since(now) },
-        },
+        Some(Known::Leased(last)) if last.token == token => (last.attempt, last.received.clone()),
+        Some(Known::Leased(last)) => {
+            let counted = match (last.released, ground) {
+                (Some(counted), _) | (None, Ground::TakeOver { counted }) => counted,
+                (None, Ground::Own { token, counted }) if token == last.token => counted,
+                _ if last.ends <= now => true,
+                _ => return Claim::InFlight { ends_in: last.ends.since(now) },
+            };
+            (last.attempt.saturating_add(u32::from(counted)), last.note.clone())
+        }
     };
     let answer = Claim::Acquired { attempt, note: received.clone() };
     let ends = now + lease;
@@ -153,5 +138,72 @@ impl IdempotencyStore for MemoryIdempotency {
     async fn settle(&self, settlements: Vec<(ClaimKey, Token, Settlement)>) -> Result<Vec<Settled>> {
         claims::check_settlements(&settlements)?;
         Ok(self.with_each(settlements, settle, |(key, ..)| *key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ports::{Effect, ErrorKind};
+    use testkit::{
+        TestClock,
+        fault::{Faults, FaultyIdempotencyStore},
+    };
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn request(token: u64) -> ClaimRequest {
+        let (key, token, ground) = (ClaimKey([1; 16]), Token(token), Ground::Free);
+        ClaimRequest { key, token, lease: HOUR, keep: HOUR, ground, note: Bytes::new() }
+    }
+
+    fn completion() -> Vec<(ClaimKey, Token, Settlement)> {
+        vec![(ClaimKey([1; 16]), Token(1), Settlement::Complete { outcome: Bytes::new(), keep: HOUR })]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_forgets_under_paused_time() {
+        let store = MemoryIdempotency::new(Arc::new(TestClock::new()));
+        let acquired = |attempt| Claim::Acquired { attempt, note: Bytes::new() };
+        assert_eq!(store.claim(vec![request(1)]).await.unwrap(), [acquired(1)]);
+        tokio::time::advance(HOUR / 2).await;
+        assert_eq!(store.claim(vec![request(2)]).await.unwrap(), [Claim::InFlight { ends_in: HOUR / 2 }]);
+        tokio::time::advance(HOUR / 2).await;
+        assert_eq!(store.claim(vec![request(2)]).await.unwrap(), [acquired(2)]);
+        tokio::time::advance(2 * HOUR).await;
+        assert_eq!(store.claim(vec![request(3)]).await.unwrap(), [acquired(1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_fails_on_purpose_before_the_effect_or_after_it() {
+        let clock = Arc::new(TestClock::new());
+        let store = Arc::new(MemoryIdempotency::new(clock.clone()));
+        let faulty = FaultyIdempotencyStore::new(store.clone(), clock.clone(), 1, Faults::default());
+        let fail = |before, after| Faults { error_before: before, error_after: after, ..Faults::default() };
+
+        faulty.set(fail(1.0, 0.0));
+        let error = faulty.claim(vec![request(1)]).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::None));
+        let error = faulty.settle(completion()).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::None));
+        let acquired = [Claim::Acquired { attempt: 1, note: Bytes::new() }];
+        assert_eq!(store.claim(vec![request(2)]).await.unwrap(), acquired, "nothing was done");
+        let release = vec![(ClaimKey([1; 16]), Token(2), Settlement::Release { counted: false })];
+        assert_eq!(store.settle(release).await.unwrap(), [Settled::Applied]);
+
+        faulty.set(fail(0.0, 1.0));
+        let error = faulty.claim(vec![request(1)]).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::Unknown));
+        assert!(matches!(store.claim(vec![request(2)]).await.unwrap()[..], [Claim::InFlight { .. }]));
+        let error = faulty.settle(completion()).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::Unknown));
+
+        let delay_max = Duration::from_secs(9);
+        faulty.set(Faults { delay: 1.0, delay_max, ..Faults::default() });
+        let before = clock.monotonic();
+        let done = [Claim::Done { outcome: Bytes::new() }];
+        assert_eq!(faulty.claim(vec![request(2)]).await.unwrap(), done, "it was done");
+        let waited = clock.monotonic().since(before);
+        assert!(waited > Duration::ZERO && waited <= delay_max, "{waited:?} of paused time");
     }
 }

@@ -13,7 +13,8 @@ use std::{
     sync::Arc,
 };
 
-/// Pages that are kept in memory. The tables are small; redb's own default is a gibibyte.
+/// Pages that are kept in memory. Documents and positions fit; claims, of which there may be millions, are
+/// read through the system's page cache. redb's own default is a gibibyte.
 const CACHE_BYTES: usize = 8 << 20;
 
 type Open = Box<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync>;

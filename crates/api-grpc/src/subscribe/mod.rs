@@ -15,8 +15,11 @@
 //!    ([`outbox`]), and so is what is out where the client asked for that.
 
 mod decisions;
+mod ending;
 mod opening;
 mod outbox;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub(crate) use outbox::Answer;
@@ -25,8 +28,8 @@ use crate::{
     call,
     error::status,
     proto::{
-        SubscribeDecisions, SubscribeDeliveries, SubscribeDraining, SubscribeRequest, SubscribeResponse,
-        SubscribeResults, SubscribeStart, subscribe_request, subscribe_response::Message,
+        SubscribeDecisions, SubscribeDeliveries, SubscribeRequest, SubscribeResponse, SubscribeResults,
+        SubscribeStart, subscribe_request, subscribe_response::Message,
     },
     subscriber::delivery,
 };
@@ -34,14 +37,14 @@ use decisions::{Call, Group};
 use domain::{
     Error, ErrorCode, Result,
     delivery::Status as Decided,
-    subscriptions::{AckRequest, Pulled, Subscriptions},
+    subscriptions::{Pulled, Subscriptions},
 };
 use futures::{
     FutureExt, Stream, StreamExt,
     future::{BoxFuture, Fuse, FusedFuture},
     stream::{BoxStream, FuturesOrdered},
 };
-use outbox::{Outbox, Place, ack_ids};
+use outbox::{Outbox, Place};
 use ports::{Clock, Monotonic};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -65,8 +68,6 @@ const CALLS_MAX: usize = 8;
 const ANSWERS_MAX: usize = 2;
 /// How many messages are read before everything else has its turn again.
 const MESSAGES_MAX: usize = 4096;
-/// How many messages are read still where the client has gone. More than its flow control window holds.
-const LAST_MESSAGES_MAX: usize = 1 << 16;
 
 /// What a stream needs.
 #[derive(Clone, Debug)]
@@ -318,7 +319,7 @@ impl<M: Stream<Item = Result<SubscribeRequest, Status>> + Send + Unpin> Session<
     }
 
     fn hold(&mut self, said: SubscribeDecisions) {
-        self.held = self.group.take(said, self.context.decisions_max).err();
+        self.held = self.group.take(said, self.context.decisions_max);
     }
 
     // ---- decisions ----
@@ -426,7 +427,7 @@ impl<M: Stream<Item = Result<SubscribeRequest, Status>> + Send + Unpin> Session<
         send(batch);
     }
 
-    // ---- time, and the end ----
+    // ---- time ----
 
     fn set_timer(&mut self) {
         let at = [self.window.next_lapse(), self.pause, self.drain_until].into_iter().flatten().min();
@@ -447,79 +448,6 @@ impl<M: Stream<Item = Result<SubscribeRequest, Status>> + Send + Unpin> Session<
         if self.drain_until.is_some_and(|until| until <= now) {
             self.drain_until = None;
             self.end(End::Failed(stopping()));
-        }
-    }
-
-    /// The service is about to stop: nothing more goes out, what is out may be decided.
-    fn drain(&mut self) {
-        if !std::mem::replace(&mut self.told_draining, true) {
-            let draining = Message::Draining(SubscribeDraining {});
-            // After the deliveries that were pulled before.
-            self.deliveries.push_back(SubscribeResponse { message: Some(draining) });
-            self.stop_delivering();
-        }
-    }
-
-    /// The service stops: at once where the client was told before, else when it has had its time.
-    fn stopped(&mut self) {
-        if self.told_draining {
-            return self.end(End::Failed(stopping()));
-        }
-        self.drain();
-        // A moment earlier than the connection is cut, so that the client hears why.
-        let within = self.context.drain_within;
-        let margin = (within / 10).min(Duration::from_secs(1));
-        self.drain_until = Some(self.context.clock.monotonic() + within.saturating_sub(margin));
-    }
-
-    async fn finish(mut self) {
-        if matches!(self.end, Some(End::Gone)) {
-            for _ in 0..LAST_MESSAGES_MAX {
-                let Some(Some(Ok(SubscribeRequest { message }))) = self.messages.next().now_or_never() else {
-                    break;
-                };
-                if let Some(subscribe_request::Message::Decisions(said)) = message {
-                    self.hold(said);
-                    if self.held.is_some() || !self.group.has_room(self.context.decisions_max) {
-                        self.settle().await;
-                    }
-                }
-            }
-            self.settle().await;
-        }
-        let Self { context, subscription, outbox, window, release_on_close, deliveries, end, .. } = self;
-        let release = async |ids: Vec<String>| {
-            for ids in ids.chunks(context.decisions_max.max(1)) {
-                let request = AckRequest { release: ids.to_vec(), ..AckRequest::default() };
-                if let Err(error) = context.subscriptions.acknowledge(&subscription, request).await {
-                    // Its time will be up.
-                    tracing::debug!(%subscription, %error, "deliveries of a stream that ended could not be released");
-                    return;
-                }
-            }
-        };
-        // Before the stream ends, so that a client that sees its end knows it.
-        if release_on_close {
-            release(window.into_ack_ids()).await;
-        } else {
-            release(deliveries.into_iter().flat_map(ack_ids).collect()).await;
-        }
-        if let Some(End::Failed(status)) = end {
-            outbox.end_with(status).await;
-        }
-        let unsent = outbox.unsent().await;
-        if !release_on_close {
-            release(unsent).await;
-        }
-    }
-
-    /// Applies what was read, where nobody takes the answers.
-    async fn settle(&mut self) {
-        loop {
-            self.begin_calls();
-            let Some(answered) = self.calls.next().await else { return };
-            self.answered(answered);
-            self.answers.clear();
         }
     }
 }

@@ -6,11 +6,15 @@ use domain::{
     Limits,
     filter::FilterLimits,
     partition::PartitionStrategy,
-    publish::{self, Pattern, PublishConfig, RouteMatch},
-    subscriptions::DeliveryConfig,
+    publish::{self, OnceConfig, Pattern, PublishConfig, RouteMatch},
+    subscriptions::{
+        DeliveryConfig,
+        policy::{DedupPolicy, PolicyDefaults, RetryPolicy},
+    },
     topics::TopicDefaults,
 };
 use ports::TopicName;
+use std::time::Duration;
 
 impl Config {
     /// The bounds on requests and events.
@@ -62,7 +66,26 @@ impl Config {
             buffer_bytes_max: delivery.buffer_bytes_max.0,
             held_events_max: delivery.held_events_max.0 as usize,
             metadata_bytes_max: delivery.metadata_bytes_max.0,
+            defaults: self.policy_defaults(),
             ..DeliveryConfig::default()
+        }
+    }
+
+    /// What a subscription does with failures where nobody says.
+    fn policy_defaults(&self) -> PolicyDefaults {
+        let (dlq, once) = (&self.event_streaming.dlq, &self.event_streaming.consumer.idempotency);
+        let delay = Duration::from_millis(u64::from(dlq.retry_delay_ms.0));
+        let retry = RetryPolicy::default();
+        PolicyDefaults {
+            retry: RetryPolicy {
+                max_retries: Some(dlq.max_retries.0),
+                initial_delay: delay,
+                // The first delay is never longer than the longest.
+                max_delay: retry.max_delay.max(delay),
+                ..retry
+            },
+            dead_letters_off: !dlq.enabled,
+            dedup: DedupPolicy { enabled: once.enabled, ttl: once.ttl.0, ..DedupPolicy::default() },
         }
     }
 
@@ -80,10 +103,12 @@ impl Config {
         if publish.default_type.is_empty() {
             return Err(("publish.default-type", "must not be empty".to_owned()));
         }
+        let once = &self.event_streaming.idempotency.publish;
         Ok(PublishConfig {
             routes: routes.collect::<Result<_, _>>()?,
             topics: topics.collect::<Result<_, _>>()?,
             default_type: ByteString::from(publish.default_type.as_str()),
+            once: OnceConfig { enabled: once.enabled, ttl: once.ttl.0, ..OnceConfig::default() },
             ..PublishConfig::default()
         })
     }

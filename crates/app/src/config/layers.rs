@@ -163,20 +163,30 @@ impl Settings {
     }
 }
 
-/// Groups and keys of a Spring service's file that stand elsewhere here.
-const MOVED: [(&str, &str); 1] = [("spring.kafka.", "kafka.")];
+/// Keys and groups of a Spring service's file that stand elsewhere here, the more exact ones first.
+const MOVED: [(&str, &str); 8] = [
+    ("spring.kafka.", "kafka."),
+    ("spring.data.redis.ssl.enabled", "redis.tls.enabled"),
+    ("spring.data.redis.timeout", "redis.request-timeout"),
+    ("spring.data.redis.", "redis."),
+    ("spring.redis.ssl.enabled", "redis.tls.enabled"),
+    ("spring.redis.ssl", "redis.tls.enabled"),
+    ("spring.redis.timeout", "redis.request-timeout"),
+    ("spring.redis.", "redis."),
+];
 
 /// What such files also hold and this version has nothing for. Said at start, not refused, so that a file
 /// can be shared.
-const WITHOUT_EFFECT: [&str; 9] = [
-    "spring.redis.",
-    "redis.",
-    "postgres.",
+const WITHOUT_EFFECT: [&str; 10] = [
+    "spring.redis.client-",
+    "spring.redis.lettuce.",
+    "spring.redis.jedis.",
+    "spring.data.redis.client-",
+    "spring.data.redis.lettuce.",
+    "spring.data.redis.jedis.",
+    "spring.data.redis.repositories.",
     "schema.registry.",
     "schema-registry.",
-    "event-streaming.dlq.",
-    "event-streaming.idempotency.",
-    "event-streaming.consumer.",
     "event-streaming.monitoring.",
 ];
 

@@ -3,7 +3,7 @@
 use super::{
     ConfigError, DEFAULTS,
     layers::{Origin, Settings},
-    show,
+    show, stores,
     values::{Config, LogBackend},
 };
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// Why the log is the one that it is.
     pub(crate) log_because: String,
+    /// Why claims are kept where they are.
+    pub(crate) idempotency_because: String,
     /// Settings that are known and have no effect in this version.
     pub(crate) without_effect: Vec<String>,
     settings: Settings,
@@ -90,10 +92,11 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 
     let mut config = typed(&settings)?;
     let log_because = choose_log(&mut config, &settings);
+    let idempotency_because = stores::choose(&mut config, &settings);
     let at_fault = |(key, problem): (&str, String)| wrong(&settings, key, problem);
     config.check().map_err(at_fault)?;
     config.publish().map_err(at_fault)?;
-    Ok(Loaded { config, log_because, without_effect, settings })
+    Ok(Loaded { config, log_because, idempotency_because, without_effect, settings })
 }
 
 fn typed(settings: &Settings) -> Result<Config, ConfigError> {

@@ -9,6 +9,7 @@ mod kafka;
 mod layers;
 mod load;
 mod show;
+mod stores;
 mod units;
 mod values;
 
@@ -17,6 +18,7 @@ mod tests;
 
 pub(crate) use error::ConfigError;
 pub(crate) use load::{Loaded, Sources, load};
+pub(crate) use stores::{BACKEND as IDEMPOTENCY_BACKEND, ClaimStore};
 pub(crate) use values::{Config, LogBackend, LogFormat};
 
 /// The commented defaults, which are read as the first layer.

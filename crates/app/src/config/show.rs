@@ -38,6 +38,8 @@ pub(super) fn show(settings: &Settings) -> String {
         }
         let value = if is_secret(key) && setting.value != Value::String(String::new()) {
             HIDDEN.to_owned()
+        } else if let ("postgres.url", Value::String(url)) = (key, &setting.value) {
+            scalar(&Value::String(without_secrets(url)))
         } else {
             without_userinfo(&scalar(&setting.value))
         };
@@ -79,6 +81,18 @@ fn without_userinfo(text: &str) -> String {
     }
 }
 
+/// A database's URL. Its password may be among its parameters, or not be written as a URL wants it.
+fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (place, parameters) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+    if parameters.contains('@') {
+        return format!("{scheme}://{HIDDEN}");
+    }
+    let place = place.rsplit_once('@').map_or(place.to_owned(), |(_, place)| format!("{HIDDEN}@{place}"));
+    let parameters = if parameters.contains("password") { "?(hidden)" } else { parameters };
+    format!("{scheme}://{place}{parameters}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +112,17 @@ mod tests {
     fn a_urls_password_is_not_shown() {
         assert_eq!(without_userinfo("postgres://me:hunter2@db:5432/x"), "postgres://(hidden)@db:5432/x");
         assert_eq!(without_userinfo("http://db/a@b"), "http://db/a@b");
+        for (url, shown) in [
+            ("postgres://me:hunter2@db/x", "postgres://(hidden)@db/x"),
+            ("postgres://me:hun/ter2@db/x", "postgres://(hidden)@db/x"),
+            ("postgres://me:h@nter2@db/x?sslmode=require", "postgres://(hidden)@db/x?sslmode=require"),
+            ("postgres://me@db/x?password=hunter2", "postgres://(hidden)@db/x?(hidden)"),
+            ("postgres://me@db/x?password=hunter@2", "postgres://(hidden)"),
+            ("postgres://me:hunter?2@db/x", "postgres://(hidden)"),
+            ("postgres://db/x", "postgres://db/x"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
     }
 }

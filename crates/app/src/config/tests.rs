@@ -138,8 +138,8 @@ fn naming_kafkas_servers_selects_it_unless_a_backend_is_said() {
 fn a_file_of_a_spring_service_is_taken_and_what_has_no_effect_is_said() {
     let (_file, sources) = file(
         "spring.kafka:\n  bootstrap-servers: broker:9092\n  producer:\n    acks: all\n    compression-type: snappy\n  \
-         consumer: {isolation-level: read_committed}\nspring.redis: {host: localhost}\n\
-         event-streaming:\n  dlq:\n    max-retries: 3\n",
+         consumer: {isolation-level: read_committed}\nspring.redis: {host: cache, timeout: 1s}\n\
+         event-streaming:\n  dlq:\n    max-retries: 7\n",
     );
     let loaded = load(&sources).expect("good");
     assert_eq!(loaded.config.log.backend, LogBackend::Kafka);
@@ -147,7 +147,29 @@ fn a_file_of_a_spring_service_is_taken_and_what_has_no_effect_is_said() {
     assert_eq!(kafka.bootstrap_servers, "broker:9092");
     assert_eq!(kafka.producer["compression.type"], "snappy");
     assert_eq!(kafka.consumer["isolation.level"], "read_committed");
-    assert_eq!(loaded.without_effect, ["event-streaming.dlq.max-retries", "spring.redis.host"]);
+    assert!(loaded.without_effect.is_empty());
+    assert_eq!(loaded.config.delivery().defaults.retry.max_retries, Some(7));
+    let Ok(ClaimStore::Redis(redis)) = loaded.config.claim_store() else { panic!("a Redis is named") };
+    assert_eq!((redis.host.as_str(), redis.request_timeout), ("cache", Duration::from_secs(1)));
+}
+
+#[test]
+fn a_file_of_a_team_that_has_everything_is_taken_as_it_is() {
+    let (_file, sources) = file(
+        "spring.kafka:\n  bootstrap-servers: localhost:9092\n\
+         schema.registry:\n  url: http://localhost:8081\n\
+         spring.redis:\n  host: localhost\n  port: 6379\n  database: 5\n  lettuce: {pool: {max-active: 8}}\n\
+         event-streaming:\n  dlq:\n    enabled: true\n    max-retries: 3\n    retry-delay-ms: 5000\n  \
+         consumer:\n    idempotency:\n      enabled: true\n      ttl: 3600\n  \
+         monitoring:\n    metrics-enabled: true\n",
+    );
+    let loaded = load(&sources).expect("good");
+    let defaults = load(&Sources::default()).expect("good").config;
+    assert_eq!(loaded.config.delivery(), defaults.delivery());
+    assert!(matches!(loaded.config.claim_store(), Ok(ClaimStore::Redis(_))), "a Redis is named");
+    let without = ["event-streaming.monitoring.metrics-enabled", "schema.registry.url"];
+    let pool = "spring.redis.lettuce.pool.max-active";
+    assert_eq!(loaded.without_effect, [without[0], without[1], pool]);
 }
 
 #[test]

@@ -17,6 +17,23 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+/// How long something is kept: a time, or a number of seconds, as files of Spring services have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ttl(pub(crate) Duration);
+
+impl<'de> Deserialize<'de> for Ttl {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = Scalar::deserialize(from)?.0;
+        let wrong = || {
+            de::Error::custom(format!("`{text}` is no duration; write it as 30s, 5m or 1h, or in seconds"))
+        };
+        match text.trim().parse().map(Duration::from_secs) {
+            Ok(seconds) => Ok(Self(seconds)),
+            Err(_) => humantime::parse_duration(text.trim()).map(Self).map_err(|_| wrong()),
+        }
+    }
+}
+
 /// A number of bytes, with or without `KiB`, `MiB`, `GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) usize);

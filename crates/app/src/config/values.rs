@@ -1,6 +1,9 @@
 //! The settings as the program uses them, and what they must be beside well-formed.
 
-use super::units::{Bytes, Count, Scalar, Secret, Time};
+use super::{
+    stores::{EventStreaming, Postgres, Redis},
+    units::{Bytes, Count, Scalar, Secret, Time},
+};
 use domain::filter::FilterLimits;
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
@@ -25,6 +28,9 @@ pub(crate) struct Config {
     pub(crate) delivery: Delivery,
     pub(crate) limits: Limits,
     pub(crate) kafka: Kafka,
+    pub(crate) redis: Redis,
+    pub(crate) postgres: Postgres,
+    pub(crate) event_streaming: EventStreaming,
     pub(crate) logging: Logging,
 }
 
@@ -299,6 +305,7 @@ impl Config {
             ));
         }
         self.check_limits()?;
+        self.check_stores()?;
         self.check_kafka()
     }
 

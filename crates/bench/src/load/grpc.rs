@@ -103,7 +103,7 @@ fn receipts(mut answer: &[u8]) -> Option<usize> {
     Some(count)
 }
 
-fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
+pub(super) fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut value = 0;
     for (index, &byte) in bytes.iter().enumerate().take(5) {
         value |= usize::from(byte & 0x7f) << (7 * index);
@@ -114,13 +114,13 @@ fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-fn refused(status: &Status) -> String {
+pub(super) fn refused(status: &Status) -> String {
     format!("the stream was ended: {status}")
 }
 
 /// Messages that are bytes already.
 #[derive(Clone, Copy, Debug)]
-struct Ready;
+pub(super) struct Ready;
 
 impl Codec for Ready {
     type Encode = Bytes;

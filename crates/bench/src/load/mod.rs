@@ -1,5 +1,6 @@
 //! Loads, each over a window, each giving what was acknowledged.
 
+pub(crate) mod consume;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod paced;

@@ -201,6 +201,18 @@ pub struct Definition {
     /// Retry topics that it had when it was another, and that are to be emptied.
     #[serde(default, with = "as_texts", skip_serializing_if = "Vec::is_empty")]
     pub emptying: Vec<TopicName>,
+    /// When it was replaced last, in epoch milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced_at_ms: i64,
+    /// Until when, in epoch milliseconds, deliveries under the definition before may be out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub settled_at_ms: i64,
+    /// Since when, in epoch milliseconds, a replica is deleting it, so that the others leave its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleting_since_ms: Option<i64>,
+    /// How often it was replaced.
+    #[serde(default)]
+    pub revision: u64,
     /// Whether an operator, or the service itself, has paused it, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
@@ -270,6 +282,11 @@ impl Definition {
         let left = self.emptying.iter().filter(|topic| !topics.contains(topic)).cloned().collect::<Vec<_>>();
         topics.extend(left);
         topics
+    }
+
+    /// Whether a topic is of the subscription's own, for retries.
+    pub(super) fn is_retry_topic(&self, topic: &TopicName) -> bool {
+        topic.as_str().strip_prefix(self.name.as_str()).is_some_and(|rest| rest.starts_with(".retry."))
     }
 
     /// What becomes of what cannot be handled.
@@ -368,6 +385,10 @@ pub(super) fn decide(
         dead_letter: Some(dead_letter),
         dedup,
         emptying: Vec::new(),
+        replaced_at_ms: 0,
+        settled_at_ms: 0,
+        deleting_since_ms: None,
+        revision: 0,
         paused: None,
         start: new.start.clone().unwrap_or_default(),
         places: BTreeMap::new(),
@@ -375,6 +396,11 @@ pub(super) fn decide(
     };
     Expressions::compile(&definition, &limits.expressions)?;
     Ok(definition)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 pub(super) fn one_of(field: &str, given: &str, right: &str) -> Error {
@@ -456,8 +482,6 @@ pub struct Cause {
 pub struct SubscriptionView {
     /// What it is.
     pub definition: std::sync::Arc<Definition>,
-    /// The version of the definition.
-    pub version: u64,
     /// Its state.
     pub state: State,
     /// Why it is in that state.
@@ -468,7 +492,7 @@ pub struct SubscriptionView {
     pub in_flight: u64,
     /// Events held back by retries.
     pub held: u64,
-    /// Events that its filter passed over, at this replica, since it began to serve the subscription.
+    /// Events that its filter passed over, at this replica, since it began to serve the subscription as it is.
     pub filtered: u64,
     /// Those of them of which the filter could not tell.
     pub filter_errors: ExpressionErrors,

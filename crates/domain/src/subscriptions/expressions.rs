@@ -17,7 +17,7 @@ use std::time::Duration;
 /// How long expressions are evaluated at a time, about, until others have their turn.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Evaluations that failed, at this replica, since it began to serve the subscription.
+/// Evaluations that failed, at this replica, since it began to serve the subscription as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpressionErrors {
     /// How many.

@@ -17,6 +17,7 @@ mod engine;
 mod expressions;
 mod mirror;
 pub mod policy;
+mod replacing;
 mod store;
 
 pub use dispatch::HandlerOptions;
@@ -49,7 +50,10 @@ use ports::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -102,6 +106,8 @@ pub struct DeliveryConfig {
     pub metadata_bytes_max: usize,
     /// How often positions are mirrored to the state store at most.
     pub mirror_interval: Duration,
+    /// Whether other replicas change definitions too, which are then read again every second.
+    pub shared: bool,
     /// How long one read waits for events.
     pub read_wait: Duration,
     /// What is left to chance is drawn from this, so that a run can be played again; `None` draws from the
@@ -121,6 +127,7 @@ impl Default for DeliveryConfig {
             buffer_bytes_max: 16 << 20,
             metadata_bytes_max: crate::delivery::commit_map::BYTES_MAX,
             mirror_interval: Duration::from_secs(60),
+            shared: false,
             read_wait: Duration::from_secs(5),
             seed: None,
         }
@@ -206,7 +213,6 @@ pub struct Skip {
 #[derive(Debug)]
 struct Entry {
     definition: Arc<Definition>,
-    version: u64,
     engine: Arc<EngineHandle>,
     /// Gives deliveries to a handler of this process, where it has one.
     dispatcher: Option<Arc<Dispatcher>>,
@@ -214,9 +220,9 @@ struct Entry {
 
 impl Entry {
     /// The same engine under a definition of which it has been told.
-    fn with(&self, definition: Arc<Definition>, version: u64) -> Arc<Self> {
+    fn with(&self, definition: Arc<Definition>) -> Arc<Self> {
         let dispatcher = self.dispatcher.clone();
-        Arc::new(Self { definition, version, engine: self.engine.clone(), dispatcher })
+        Arc::new(Self { definition, engine: self.engine.clone(), dispatcher })
     }
 
     /// Takes nothing more, lets what is out be decided until `drain_until`, and ends.
@@ -245,6 +251,8 @@ pub struct Subscriptions {
     ack_ids: OnceLock<AckIds>,
     /// Creating and deleting happen one after another.
     changing: tokio::sync::Mutex<()>,
+    /// Nothing begins any more.
+    stopped: AtomicBool,
 }
 
 impl Subscriptions {
@@ -265,6 +273,7 @@ impl Subscriptions {
             entries: RwLock::default(),
             ack_ids: OnceLock::new(),
             changing: tokio::sync::Mutex::default(),
+            stopped: AtomicBool::new(false),
         })
     }
 
@@ -274,11 +283,12 @@ impl Subscriptions {
         let _changing = self.changing.lock().await;
         let key = store::ack_key(&*self.ports.jobs).await?;
         let _ = self.ack_ids.set(AckIds::new(key));
-        for (definition, version) in store::load(&*self.ports.jobs).await? {
+        for definition in store::load(&*self.ports.jobs).await? {
             let name = definition.name.clone();
-            let entry = self.enter(Arc::new(definition), version);
+            let entry = self.enter(Arc::new(definition));
             self.entries.write().entry(name).or_insert(entry);
         }
+        Self::watch(self.this.clone());
         Ok(())
     }
 
@@ -310,21 +320,15 @@ impl Subscriptions {
                 ));
             }
         }
-        let mut partitions = BTreeMap::new();
-        for (index, topic) in definition.topics.iter().enumerate() {
-            let Some(meta) = self.topics.meta(topic).await? else {
-                return Err(
-                    Error::topic_not_found(topic).with_field(format!("topics[{index}]"), "does not exist")
-                );
-            };
-            partitions.insert(topic.clone(), meta.partitions);
-        }
+        let partitions = self.partitions_of(&definition.topics).await?;
         let places = self.places(&definition.start, &partitions).await?;
         let epoch = definition.first_epoch();
         definition.places = places.into_iter().map(|(at, offset)| (at, Place { offset, epoch })).collect();
         self.take_over_group(&definition, &partitions, new.adopt_group).await?;
-        let version = store::put(&*self.ports.jobs, &definition).await?.ok_or_else(exists)?;
-        let entry = self.enter(Arc::new(definition), version);
+        if !store::put(&*self.ports.jobs, &definition).await? {
+            return Err(exists());
+        }
+        let entry = self.enter(Arc::new(definition));
         self.entries.write().insert(entry.definition.name.clone(), entry.clone());
         Ok(self.settled(&entry).await)
     }
@@ -350,9 +354,9 @@ impl Subscriptions {
         let entry = self.entry(name)?;
         self.entries.write().remove(&entry.definition.name);
         entry.stop(None).await;
-        let removed = store::remove(&self.ports, &self.topics, &entry.definition).await;
+        let removed = self.remove_kept(&entry.definition).await;
         if removed.is_err() {
-            let entry = self.enter(entry.definition.clone(), entry.version);
+            let entry = self.enter(entry.definition.clone());
             self.entries.write().insert(entry.definition.name.clone(), entry);
         }
         removed
@@ -539,16 +543,11 @@ impl Subscriptions {
         self.handlers.write().insert(name.clone(), (handler, options));
         let entry = self.entries.read().get(&name).cloned();
         if let Some(entry) = entry {
-            self.replace_entry(&entry, entry.definition.clone(), entry.version).await;
+            entry.stop(None).await;
+            let entry = self.enter(entry.definition.clone());
+            self.entries.write().insert(entry.definition.name.clone(), entry);
         }
         Ok(())
-    }
-
-    /// Ends an engine and begins another with this definition.
-    async fn replace_entry(&self, entry: &Entry, definition: Arc<Definition>, version: u64) {
-        entry.stop(None).await;
-        let entry = self.enter(definition, version);
-        self.entries.write().insert(entry.definition.name.clone(), entry);
     }
 
     /// Pauses a subscription by the service's own decision, and keeps that.
@@ -563,11 +562,11 @@ impl Subscriptions {
         let _changing = self.changing.lock().await;
         let entry = self.entry(name)?;
         let jobs = &*self.ports.jobs;
-        let (definition, version) =
+        let (definition, _) =
             store::change(jobs, &entry.definition, |definition| definition.paused.clone_from(&paused))
                 .await?;
         entry.engine.pause(definition.paused.as_ref().map(Cause::of)).await?;
-        let changed = entry.with(Arc::new(definition), version);
+        let changed = entry.with(Arc::new(definition));
         self.entries.write().insert(changed.definition.name.clone(), changed.clone());
         Ok(self.view(&changed).await)
     }
@@ -576,6 +575,7 @@ impl Subscriptions {
     /// is committed, and the groups are left.
     pub async fn shutdown(&self, deadline: Monotonic) {
         let _changing = self.changing.lock().await;
+        self.stopped.store(true, Relaxed);
         let entries: Vec<_> = self.entries.read().values().cloned().collect();
         let mut stopping: FuturesUnordered<_> =
             entries.iter().map(|entry| entry.stop(Some(deadline))).collect();
@@ -599,39 +599,60 @@ impl Subscriptions {
         Err(Error::new(ErrorCode::SubscriptionNotFound, format!("there is no subscription `{name}`")))
     }
 
-    fn enter(&self, definition: Arc<Definition>, version: u64) -> Arc<Entry> {
-        let on_pause = |code: &'static str| {
-            let (this, name) = (self.this.clone(), definition.name.clone());
-            move |detail: String| {
-                let (this, name) = (this.clone(), name.clone());
-                tokio::spawn(async move {
-                    let Some(this) = this.upgrade() else { return };
-                    if let Err(error) = this.pause_for(&name, code, detail).await {
-                        tracing::error!(subscription = %name, %error, "a pause cannot be kept: it ends with this process");
-                    }
-                });
-            }
-        };
-        let on_storm = on_pause("dead-letter-storm");
+    fn enter(&self, definition: Arc<Definition>) -> Arc<Entry> {
+        let on_storm = self.on_pause(&definition, "dead-letter-storm");
         let engine = Arc::new(engine::spawn(
             definition.clone(),
             self.ports.clone(),
             self.topics.clone(),
             self.config.clone(),
             &self.limits,
-            Box::new(move |cause| on_storm(cause.detail)),
+            Arc::new(move |cause| on_storm(cause.detail)),
         ));
-        let on_gone = on_pause("handler-gone");
-        let dispatcher = self.handler_of(&definition).map(|(handler, options)| {
-            let on_gone = Box::new(move |failure: Failure| on_gone(failure.message));
-            Arc::new(Dispatcher::spawn(engine.clone(), handler, options, self.ports.clock.clone(), on_gone))
-        });
-        Arc::new(Entry { definition, version, engine, dispatcher })
+        let dispatcher = self.dispatcher(&definition, &engine);
+        Arc::new(Entry { definition, engine, dispatcher })
+    }
+
+    /// What gives an engine's deliveries to the handler that this process has for them, if it has one.
+    fn dispatcher(&self, definition: &Definition, engine: &Arc<EngineHandle>) -> Option<Arc<Dispatcher>> {
+        let (handler, options) = self.handler_of(definition)?;
+        let on_gone = self.on_pause(definition, "handler-gone");
+        let on_gone = Box::new(move |failure: Failure| on_gone(failure.message));
+        let clock = self.ports.clock.clone();
+        Some(Arc::new(Dispatcher::spawn(engine.clone(), handler, options, clock, on_gone)))
+    }
+
+    /// Pauses a subscription by the service's own decision, and keeps that.
+    fn on_pause(&self, definition: &Definition, code: &'static str) -> impl Fn(String) + Send + Sync + use<> {
+        let (this, name) = (self.this.clone(), definition.name.clone());
+        move |detail: String| {
+            let (this, name) = (this.clone(), name.clone());
+            tokio::spawn(async move {
+                let Some(this) = this.upgrade() else { return };
+                if let Err(error) = this.pause_for(&name, code, detail).await {
+                    tracing::error!(subscription = %name, %error, "a pause cannot be kept: it ends with this process");
+                }
+            });
+        }
     }
 
     /// Who handles a subscription's events in this process.
     fn handler_of(&self, definition: &Definition) -> Option<Linked> {
         self.handlers.read().get(&definition.name).cloned()
+    }
+
+    /// How many partitions each of a subscription's topics has.
+    async fn partitions_of(&self, topics: &[TopicName]) -> Result<BTreeMap<TopicName, u32>> {
+        let mut partitions = BTreeMap::new();
+        for (index, topic) in topics.iter().enumerate() {
+            let Some(meta) = self.topics.meta(topic).await? else {
+                return Err(
+                    Error::topic_not_found(topic).with_field(format!("topics[{index}]"), "does not exist")
+                );
+            };
+            partitions.insert(topic.clone(), meta.partitions);
+        }
+        Ok(partitions)
     }
 
     /// Where partitions begin that do not begin at their first event.
@@ -720,7 +741,7 @@ impl Subscriptions {
     async fn view(&self, entry: &Entry) -> SubscriptionView {
         // An engine that ends this moment is a member of nothing any more.
         let snapshot = entry.engine.snapshot().await.unwrap_or_default();
-        let Snapshot { joined, in_flight, held, paused, mut causes, progress, .. } = snapshot;
+        let Snapshot { joined, in_flight, held, paused, changing, mut causes, progress, .. } = snapshot;
         let Snapshot { filtered, filter_errors, dedup_key_errors, .. } = snapshot;
         let others = causes.len();
         causes.extend(paused);
@@ -729,6 +750,16 @@ impl Subscriptions {
         let open = entry.dispatcher.as_ref().and_then(|dispatcher| dispatcher.cause());
         let is_open = open.is_some();
         causes.extend(open);
+        let replaced_at = Timestamp(entry.definition.replaced_at_ms);
+        if changing {
+            let detail =
+                "it was replaced: what is out may be decided still, and then it goes on as it is now";
+            causes.push(Cause { code: "changing", since: replaced_at, detail: detail.to_owned() });
+        }
+        if !entry.definition.emptying.is_empty() {
+            let detail = "what waits in the retry topics that it had before is delivered first; until then it keeps no order";
+            causes.push(Cause { code: "emptying", since: replaced_at, detail: detail.to_owned() });
+        }
         causes.sort_by_key(|cause| cause.since);
         let state = if is_paused {
             State::Paused
@@ -743,7 +774,6 @@ impl Subscriptions {
         };
         SubscriptionView {
             definition: entry.definition.clone(),
-            version: entry.version,
             state,
             causes,
             lag,

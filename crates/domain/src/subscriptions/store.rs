@@ -40,13 +40,13 @@ fn damaged() -> Error {
     Error::new(ErrorCode::Internal, "the stored key of acknowledgement ids does not have 32 bytes")
 }
 
-/// All definitions with their versions. One that cannot be read is passed over with an error in the log, so
+/// All definitions. One that cannot be read is passed over with an error in the log, so
 /// that it does not keep the others from being served.
-pub(super) async fn load(jobs: &dyn JobStore) -> Result<Vec<(Definition, u64)>> {
+pub(super) async fn load(jobs: &dyn JobStore) -> Result<Vec<Definition>> {
     let mut definitions = Vec::new();
     for stored in jobs.list(JobKind::Subscription).await? {
         match serde_json::from_slice::<Definition>(&stored.value) {
-            Ok(definition) => definitions.push((definition, stored.version)),
+            Ok(definition) => definitions.push(definition),
             Err(error) => {
                 tracing::error!(subscription = stored.name, %error, "a stored subscription cannot be read");
             }
@@ -55,12 +55,12 @@ pub(super) async fn load(jobs: &dyn JobStore) -> Result<Vec<(Definition, u64)>> 
     Ok(definitions)
 }
 
-/// Keeps a new definition and gives its version; `None` where there is one of that name.
-pub(super) async fn put(jobs: &dyn JobStore, definition: &Definition) -> Result<Option<u64>> {
+/// Keeps a new definition; `false` where there is one of that name.
+pub(super) async fn put(jobs: &dyn JobStore, definition: &Definition) -> Result<bool> {
     let value = encode(definition)?;
     match jobs.put(JobKind::Subscription, definition.name.as_str(), Expected::Absent, value).await {
-        Ok(version) => Ok(Some(version)),
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -75,12 +75,25 @@ pub(super) async fn change(
     of: &Definition,
     mut change: impl FnMut(&mut Definition),
 ) -> Result<(Definition, u64)> {
+    try_change(jobs, of, |definition| {
+        change(definition);
+        Ok(())
+    })
+    .await
+}
+
+/// As [`change`], unless `change` refuses.
+pub(super) async fn try_change(
+    jobs: &dyn JobStore,
+    of: &Definition,
+    mut change: impl FnMut(&mut Definition) -> Result<()>,
+) -> Result<(Definition, u64)> {
     loop {
         let Some((mut definition, version)) = current(jobs, of).await? else {
             let detail = format!("there is no subscription `{}` any more", of.name);
             return Err(Error::new(ErrorCode::SubscriptionNotFound, detail));
         };
-        change(&mut definition);
+        change(&mut definition)?;
         let value = encode(&definition)?;
         let name = definition.name.as_str();
         match jobs.put(JobKind::Subscription, name, Expected::Version(version), value).await {

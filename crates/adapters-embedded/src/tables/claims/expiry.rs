@@ -76,7 +76,7 @@ impl<'t> Queue<'t> {
         }
         let (first, last) = (entry(0, ClaimKey([0; 16])), entry(now, ClaimKey([0xff; 16])));
         let count = ENTRIES_MIN + ENTRIES_A_KEY * keys;
-        let due = self.0.extract_from_if::<&[u8; 24], _>(&first..=&last, |_, ()| true)?;
+        let due = self.0.extract_from_if::<&Entry, _>(&first..=&last, |_, ()| true)?;
         due.take(count).map(|taken| Ok(*taken?.0.value())).collect()
     }
 

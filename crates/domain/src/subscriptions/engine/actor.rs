@@ -15,10 +15,10 @@ use super::{
     storm::Storm,
 };
 use crate::{
-    delivery::{CoreConfig, Effect, Incoming, Now, PartitionCore, backoff::Backoff},
+    delivery::{CoreConfig, Effect, Incoming, Now, Ordering, PartitionCore, backoff::Backoff},
     retry_topic::{self, Waiting},
     subscriptions::{
-        Cause,
+        Cause, Definition,
         expressions::ExpressionErrors,
         mirror::{self, Mirrored},
         policy::Jitter,
@@ -55,6 +55,8 @@ const LOSS_SHOWN_FOR: Duration = Duration::from_secs(3600);
 pub(super) struct Stopping {
     drain_until: Option<Monotonic>,
     replies: Vec<oneshot::Sender<()>>,
+    /// What it goes on as afterwards.
+    then: Option<Arc<Definition>>,
 }
 
 enum Wake {
@@ -188,6 +190,13 @@ impl Actor {
 
     /// Runs until it is told to stop, or its handle is gone.
     pub(super) async fn run(mut self) {
+        while let Some(next) = self.run_out().await {
+            self = next;
+        }
+    }
+
+    /// Runs until it is over; answers what goes on in its place.
+    async fn run_out(mut self) -> Option<Self> {
         while !self.is_over() {
             let wake = self.wake().await;
             self.handle(wake).await;
@@ -202,7 +211,7 @@ impl Actor {
             self.serve();
             self.commit_if_due();
         }
-        self.finish().await;
+        self.finish().await
     }
 
     async fn handle(&mut self, wake: Wake) {
@@ -280,6 +289,7 @@ impl Actor {
                 self.touch(key);
                 let _ = reply.send(skipped);
             }
+            Some(Command::Redefine { definition, drain_until }) => self.redefine(definition, drain_until),
             Some(Command::Stop { drain_until, reply }) => self.stop(drain_until, Some(reply)),
             None => self.stop(None, None),
         }
@@ -328,6 +338,7 @@ impl Actor {
             filter_errors: self.filter_errors.clone(),
             dedup_key_errors: self.dedup_key_errors.clone(),
             paused: self.paused.clone(),
+            changing: self.stopping.as_ref().is_some_and(|stopping| stopping.then.is_some()),
             causes: causes.collect(),
             progress,
         }
@@ -493,7 +504,8 @@ impl Actor {
         let (definition, config) = (&self.context.definition, &self.context.config);
         let retry = &definition.retry;
         CoreConfig {
-            ordering: definition.ordering,
+            // What was without an order before has none until it is done.
+            ordering: if definition.emptying.is_empty() { definition.ordering } else { Ordering::None },
             ack_timeout: definition.lease(),
             run_max: definition.mode.run_max(),
             claims: definition.dedup.enabled,
@@ -838,9 +850,27 @@ impl Actor {
         for waiter in self.waiters.drain(..) {
             let _ = waiter.reply.send(nothing());
         }
-        let stopping = self.stopping.get_or_insert(Stopping { drain_until, replies: Vec::new() });
+        let stopping = self.stopping.get_or_insert(Stopping { drain_until, replies: Vec::new(), then: None });
         stopping.drain_until = stopping.drain_until.min(drain_until);
         stopping.replies.extend(reply);
+        stopping.then = None;
+    }
+
+    /// As [`Self::stop`], to go on as another; those who wait wait on.
+    fn redefine(&mut self, definition: Arc<Definition>, drain_until: Monotonic) {
+        match &mut self.stopping {
+            // It ends, or waits for what is out already: what is new goes on from there.
+            Some(stopping) => stopping.then = stopping.then.take().map(|_| definition),
+            None => {
+                let (drain_until, then) = (Some(drain_until), Some(definition));
+                self.stopping = Some(Stopping { drain_until, replies: Vec::new(), then });
+            }
+        }
+    }
+
+    /// Whether nobody is to be given anything any more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|stopping| stopping.then.is_none())
     }
 
     fn is_over(&self) -> bool {
@@ -850,7 +880,7 @@ impl Actor {
         })
     }
 
-    async fn finish(mut self) {
+    async fn finish(mut self) -> Option<Self> {
         let keys = self.owned.keys().copied().collect();
         self.commit_now(&keys).await;
         if !self.unmirrored.is_empty() {
@@ -860,9 +890,15 @@ impl Actor {
         keys.into_iter().for_each(|key| self.drop_partition(key));
         self.let_claims_go().await;
         self.member.leave().await;
-        for reply in self.stopping.into_iter().flat_map(|stopping| stopping.replies) {
+        let Stopping { replies, then, .. } = self.stopping.take()?;
+        for reply in replies {
             let _ = reply.send(());
         }
+        let context = Arc::new(self.context.with(then?));
+        let mut next = Self::new(context, self.inbox, self.waiters_max);
+        (next.waiters, next.paused) = (self.waiters, self.paused);
+        (next.returned, next.back) = (self.returned, self.back);
+        Some(next)
     }
 
     /// Lets claims go that are not needed any more, as well as that goes in a short time: what was reserved

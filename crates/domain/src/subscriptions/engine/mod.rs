@@ -33,6 +33,7 @@ use super::{
 use crate::{
     delivery::{ClaimTag, Decision, Delivery, Lease, Now, Status},
     error::{Error, ErrorCode, Result},
+    filter::FilterLimits,
     limits::Limits,
     topics::Topics,
 };
@@ -176,6 +177,8 @@ pub(super) struct Snapshot {
     pub(super) dedup_key_errors: ExpressionErrors,
     /// Why the engine has paused by itself.
     pub(super) paused: Option<Cause>,
+    /// It waits for what is out under an earlier definition.
+    pub(super) changing: bool,
     /// What is wrong.
     pub(super) causes: Vec<Cause>,
     /// The partitions that it owns, by topic.
@@ -188,6 +191,7 @@ enum Command {
     Look { reply: oneshot::Sender<Snapshot> },
     Pause { cause: Option<Cause>, reply: oneshot::Sender<()> },
     Skip { key: PartitionKey, offset: Offset, reply: oneshot::Sender<bool> },
+    Redefine { definition: Arc<Definition>, drain_until: Monotonic },
     Stop { drain_until: Option<Monotonic>, reply: oneshot::Sender<()> },
 }
 
@@ -280,6 +284,12 @@ impl EngineHandle {
         answer.await.map_err(|_| ended())
     }
 
+    /// Goes on under another definition of the same subscription: nothing more is given out, what is out may be
+    /// decided under the old one until `drain_until`, and then comes again under the new one.
+    pub(super) async fn redefine(&self, definition: Arc<Definition>, drain_until: Monotonic) -> Result<()> {
+        self.send(Command::Redefine { definition, drain_until }).await
+    }
+
     /// Ends the engine: nothing more is given out, what is out may be decided until `drain_until`, then
     /// progress is committed and the group is left. Ends at once where it has ended already.
     pub(super) async fn stop(&self, drain_until: Option<Monotonic>) {
@@ -317,39 +327,14 @@ pub(super) fn spawn(
     on_storm: OnStorm,
 ) -> EngineHandle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    let dead_letter = definition.dead_letter_policy();
-    let (expressions, invalid) = match Expressions::compile(&definition, &limits.expressions) {
-        Ok(expressions) => (expressions, None),
-        Err(error) => {
-            let detail = format!(
-                "{}; nothing is read until the service's limits allow it, or the subscription is made anew",
-                error.detail()
-            );
-            tracing::error!(subscription = %definition.name, detail, "an expression cannot be compiled");
-            let since = ports.clock.wall();
-            (Expressions::default(), Some(Cause { code: "expression-invalid", since, detail }))
-        }
-    };
-    let (tiers, retry_topics) = (definition.retry.tiers(), definition.retry_topics());
-    let context = Context {
-        definition,
-        dead_letter,
-        expressions,
-        invalid,
-        tiers,
-        retry_topics,
-        ports,
-        topics,
-        config,
-        on_storm,
-    };
+    let context = Context::new(definition, ports, topics, config, limits.expressions.clone(), on_storm);
     let actor = actor::Actor::new(Arc::new(context), inbox, limits.pull_waiters_max);
     tokio::spawn(actor.run());
     EngineHandle { commands }
 }
 
 /// Told when an engine has paused because nearly everything became a dead letter.
-pub(super) type OnStorm = Box<dyn Fn(Cause) + Send + Sync>;
+pub(super) type OnStorm = Arc<dyn Fn(Cause) + Send + Sync>;
 
 /// What all parts of an engine need.
 struct Context {
@@ -366,10 +351,56 @@ struct Context {
     ports: SubscriptionPorts,
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
+    /// The bounds of expressions.
+    limits: FilterLimits,
     on_storm: OnStorm,
 }
 
 impl Context {
+    fn new(
+        definition: Arc<Definition>,
+        ports: SubscriptionPorts,
+        topics: Arc<Topics>,
+        config: Arc<DeliveryConfig>,
+        limits: FilterLimits,
+        on_storm: OnStorm,
+    ) -> Self {
+        let (expressions, invalid) = match Expressions::compile(&definition, &limits) {
+            Ok(expressions) => (expressions, None),
+            Err(error) => {
+                let detail = format!(
+                    "{}; nothing is read until the service's limits allow it, or the subscription is replaced",
+                    error.detail()
+                );
+                tracing::error!(subscription = %definition.name, detail, "an expression cannot be compiled");
+                let since = ports.clock.wall();
+                (Expressions::default(), Some(Cause { code: "expression-invalid", since, detail }))
+            }
+        };
+        let dead_letter = definition.dead_letter_policy();
+        let (tiers, retry_topics) = (definition.retry.tiers(), definition.retry_topics());
+        Self {
+            definition,
+            dead_letter,
+            expressions,
+            invalid,
+            tiers,
+            retry_topics,
+            ports,
+            topics,
+            config,
+            limits,
+            on_storm,
+        }
+    }
+
+    /// The same under another definition.
+    fn with(&self, definition: Arc<Definition>) -> Self {
+        let Self { ports, topics, config, limits, on_storm, .. } = self;
+        let (ports, topics, config) = (ports.clone(), topics.clone(), config.clone());
+        Self::new(definition, ports, topics, config, limits.clone(), on_storm.clone())
+    }
+
     fn now(&self) -> Monotonic {
         self.ports.clock.monotonic()
     }

@@ -22,7 +22,7 @@ pub(super) struct Waiter {
 
 impl Actor {
     pub(super) fn pull(&mut self, waiter: Waiter) {
-        if self.stopping.is_some() {
+        if self.is_ending() {
             let _ = waiter.reply.send(nothing());
             return;
         }
@@ -99,6 +99,7 @@ impl Actor {
         let mut reserved = Vec::new();
         let mut taken: Vec<Taken> = Vec::new();
         let mut alone = false;
+        let mut passed = Vec::new();
         // A partition that could give nothing has left the queue, or has only what must go alone.
         for _ in 0..self.ready.len() {
             if left == 0 || lanes_left == 0 || bytes_left == 0 || alone {
@@ -110,6 +111,11 @@ impl Actor {
             owned.queued = false;
             lanes_left -= owned.core.take(share, lanes_left, bytes_left, !reserved.is_empty(), &mut taken);
             left -= taken.len().min(left);
+            if taken.is_empty() && !reserved.is_empty() && owned.core.has_ready() {
+                // What it has is too large for the rest, or is to go alone: it is the first of the next pull.
+                owned.queued = true;
+                passed.push(key);
+            }
             for taken in taken.drain(..) {
                 let size = owned.core.record(taken.ticket).map_or(0, |record| record.record.size());
                 bytes_left = bytes_left.saturating_sub(size);
@@ -118,12 +124,13 @@ impl Actor {
             }
             self.touch(key);
         }
+        passed.into_iter().rev().for_each(|key| self.ready.push_front(key));
         reserved
     }
 
     /// Gives out what a batch holds, as far as it may; answers the pull, or lets it wait on.
     pub(super) fn answer(&mut self, waiter: Waiter, handed: Vec<Handed>) {
-        if handed.is_empty() && !waiter.at_once && self.stopping.is_none() {
+        if handed.is_empty() && !waiter.at_once && !self.is_ending() {
             // It was the first in the queue, and is again.
             self.waiters.push_front(waiter);
             return;

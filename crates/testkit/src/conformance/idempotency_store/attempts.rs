@@ -8,9 +8,9 @@ use crate::conformance::Backend;
 use bytes::Bytes;
 use ports::{ClaimRequest, Ground, Settled};
 
-#[allow(clippy::needless_pass_by_value, reason = "it is changed and given on")]
-fn with_note(note: &'static str, request: ClaimRequest) -> ClaimRequest {
-    ClaimRequest { note: Bytes::from_static(note.as_bytes()), ..request }
+fn with_note(note: &'static str, mut request: ClaimRequest) -> ClaimRequest {
+    request.note = Bytes::from_static(note.as_bytes());
+    request
 }
 
 pub(super) async fn a_lapsed_lease_counts_and_leaves_its_note(backend: Backend) {

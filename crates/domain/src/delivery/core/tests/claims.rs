@@ -42,9 +42,8 @@ fn a_claim_is_extended_at_its_turn_only_where_it_would_end_too_early() {
 /// The ticket of an effect for an offset; of any where there is none.
 fn only_of(effects: &[Effect], offset: Offset) -> Ticket {
     let ticket = |effect: &Effect| match effect {
-        Effect::RetryElsewhere { letter, .. } => letter.ticket,
         Effect::Complete { ticket, .. } | Effect::Extend { ticket, .. } => *ticket,
-        Effect::DeadLetter(letter) => letter.ticket,
+        Effect::DeadLetter(letter) | Effect::RetryElsewhere { letter, .. } => letter.ticket,
     };
     let mut tickets = effects.iter().map(ticket);
     tickets.find(|ticket| ticket.offset == offset).unwrap_or_else(|| ticket(&effects[0]))

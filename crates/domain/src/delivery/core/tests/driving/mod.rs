@@ -313,10 +313,10 @@ fn configs(ordering: Ordering) -> impl Strategy<Value = CoreConfig> {
     let elsewhere = any::<bool>().prop_map(move |elsewhere| elsewhere && ordering == Ordering::None);
     let all = (deliveries_max, run_max, any::<bool>(), elsewhere);
     all.prop_map(move |(deliveries_max, run_max, claims, retry_elsewhere)| CoreConfig {
-        retry_elsewhere,
         run_max,
         claims,
         deliveries_max,
+        retry_elsewhere,
         ..small(ordering)
     })
 }

@@ -1,0 +1,44 @@
+//! What stands here when no client was built in.
+
+use crate::config::{PostgresConfig, PostgresStatus};
+use ports::{ErrorKind, IdempotencyStore, PortError, Result};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+/// PostgreSQL, which this build has no client for.
+#[derive(Clone, Debug)]
+pub struct Postgres(Infallible);
+
+impl Postgres {
+    /// Says that the client is missing.
+    ///
+    /// # Errors
+    /// Always `Unsupported`.
+    pub fn open(_config: &PostgresConfig) -> Result<Self> {
+        Err(PortError::new(
+            ErrorKind::Unsupported,
+            "postgres.open",
+            "this program was built without `postgres`; build it with the feature `postgres`, or use the embedded \
+             store",
+        ))
+    }
+
+    /// The store of claims.
+    pub fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
+        match self.0 {}
+    }
+
+    /// Asks the server how it is.
+    ///
+    /// # Errors
+    /// None: there is no server.
+    #[allow(clippy::unused_async, reason = "the same call as where the client is built in")]
+    pub async fn check(&self) -> Result<PostgresStatus> {
+        match self.0 {}
+    }
+
+    /// Closes what there is.
+    #[allow(clippy::unused_async, reason = "the same call as where the client is built in")]
+    pub async fn close(&self, _patience: Duration) {
+        match self.0 {}
+    }
+}
