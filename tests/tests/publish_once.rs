@@ -15,7 +15,7 @@ async fn send(client: &Client, topic: &str, key: &str, event: &Value) -> (u16, V
     let path = format!("/v1/topics/{topic}/events");
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     let answer = client.post_bytes(&path, &headers, event.to_string()).await;
-    let status = answer.status;
+    let status = answer.status.as_u16();
     (status, answer.expect(status))
 }
 
