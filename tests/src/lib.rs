@@ -8,12 +8,14 @@
 mod binary;
 mod client;
 mod raw;
+mod receiver;
 mod servers;
 mod service;
 
 pub use binary::{binary, workspace_root};
 pub use client::{Answer, Client, Tail};
 pub use raw::{RawAnswer, raw_exchange};
+pub use receiver::{Pushed, Receiver, Reply};
 pub use servers::{Server, kafka, postgres, redis, services_script};
 pub use service::{Ended, Log, Service, Setup};
 

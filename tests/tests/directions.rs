@@ -35,7 +35,7 @@ fn may_depend(from: &str, to: &str, kind: DependencyKind) -> bool {
 }
 
 /// Crates that talk to a backend or speak HTTP; the core reaches none of them.
-const OUTSIDE: [&str; 28] = [
+const OUTSIDE: [&str; 31] = [
     "axum",
     "axum-core",
     "deadpool",
@@ -45,6 +45,7 @@ const OUTSIDE: [&str; 28] = [
     "http-body",
     "http-body-util",
     "hyper",
+    "hyper-rustls",
     "hyper-util",
     "krafka",
     "postgres",
@@ -61,9 +62,11 @@ const OUTSIDE: [&str; 28] = [
     "sqlx-core",
     "sqlx-postgres",
     "tokio-postgres",
+    "tokio-rustls",
     "tonic",
     "tower-http",
     "ureq",
+    "url",
 ];
 
 /// What the core may ask of tokio.
@@ -107,6 +110,7 @@ fn the_directions_are_those_of_the_map() {
         ("domain", "testkit"),
         ("adapters-kafka", "domain"),
         ("adapters-kafka", "adapters-embedded"),
+        ("adapters-webhook", "domain"),
         ("adapters-redis", "adapters-postgres"),
         ("adapters-kafka", "testkit"),
         ("api-http", "adapters-embedded"),

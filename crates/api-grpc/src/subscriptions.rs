@@ -6,15 +6,16 @@ use crate::{
     proto::{
         Cause, CreateSubscriptionRequest, DeadLetterPolicy, DedupPolicy, DeleteSubscriptionRequest,
         ExpressionError, ExpressionErrors, GetSubscriptionRequest, ListSubscriptionsRequest,
-        ListSubscriptionsResponse, PauseSubscriptionRequest, ReplaceSubscriptionRequest,
+        ListSubscriptionsResponse, PauseSubscriptionRequest, PushTarget, ReplaceSubscriptionRequest,
         ResumeSubscriptionRequest, RetryPolicy, SkipEventRequest, Start, StormGuard, Subscription, start,
         subscriptions_server,
     },
 };
 use domain::{
     Error,
+    push::NewPush,
     subscriptions::{
-        NewSubscription, Skip, StartSpec, SubscriptionView,
+        DeliveryMode, NewSubscription, Skip, StartSpec, SubscriptionView,
         policy::{NewDeadLetter, NewDedup, NewRetry, NewStormGuard},
     },
 };
@@ -118,6 +119,7 @@ fn new(request: CreateSubscriptionRequest) -> domain::Result<NewSubscription> {
         },
         filter: request.filter,
         delivery_mode: request.mode,
+        push: request.push.map(push).transpose()?.unwrap_or_default(),
         adopt_group: request.adopt_group,
         name: request.name,
         topics: request.topics,
@@ -126,6 +128,31 @@ fn new(request: CreateSubscriptionRequest) -> domain::Result<NewSubscription> {
         ack_timeout: ack_timeout.map(|timeout| format!("{}ms", timeout.as_millis())),
         start: request.start.map(start_spec).transpose()?,
         ..NewSubscription::default()
+    })
+}
+
+fn push(target: PushTarget) -> domain::Result<NewPush> {
+    let PushTarget { url, format, secret, timeout, headers, concurrency } = target;
+    // A message has no member that is left out but in these ways.
+    Ok(NewPush {
+        url: (!url.is_empty()).then_some(url),
+        format,
+        secret,
+        timeout: text("push.timeout", timeout)?,
+        headers: (!headers.is_empty()).then(|| headers.into_iter().collect()),
+        concurrency,
+    })
+}
+
+fn shown_push(mode: &DeliveryMode) -> Option<PushTarget> {
+    let DeliveryMode::Push(target) = mode else { return None };
+    Some(PushTarget {
+        url: target.shown_url(),
+        format: Some(target.format.as_str().to_owned()),
+        secret: target.shown_secret().map(str::to_owned),
+        timeout: Some(convert::to_duration(target.timeout)),
+        headers: target.shown_headers().map(|(name, mask)| (name.to_owned(), mask.to_owned())).collect(),
+        concurrency: Some(i64::from(target.concurrency)),
     })
 }
 
@@ -217,6 +244,7 @@ fn shown(view: SubscriptionView) -> Subscription {
         filter_errors: Some(errors(view.filter_errors)),
         dedup_key_errors: Some(errors(view.dedup_key_errors)),
         revision: definition.revision,
+        push: shown_push(&definition.mode),
     }
 }
 

@@ -14,9 +14,10 @@ use domain::{
     Error, Result,
     delivery::Status,
     event::time_text,
+    push::NewPush,
     subscriptions::{
-        AckRequest, ExpressionErrors, NewSubscription, Payload, Pulled, RejectItem, RetryItem, Skip,
-        StartSpec, SubscriptionView, parse_duration,
+        AckRequest, DeliveryMode, ExpressionErrors, NewSubscription, Payload, Pulled, RejectItem, RetryItem,
+        Skip, StartSpec, SubscriptionView, parse_duration,
         policy::{NewDeadLetter, NewDedup, NewRetry, NewStormGuard},
         show_duration,
     },
@@ -43,7 +44,7 @@ const FIELDS: [&str; 13] = [
     "start",
     "adoptGroup",
 ];
-/// The fields of `delivery`; all but the first say how to push.
+/// The fields of `delivery`; all but the first are of push alone.
 const DELIVERY_FIELDS: [&str; 7] = ["mode", "url", "format", "secret", "timeout", "headers", "concurrency"];
 
 /// `POST /v1/subscriptions`.
@@ -124,10 +125,25 @@ fn read_fields(body: &str) -> Result<NewSubscription> {
     if let Some(raw) = object.raw("delivery") {
         let mut delivery = Object::at("delivery", raw, &DELIVERY_FIELDS)?;
         new.delivery_mode = delivery.string("mode")?;
-        new.not_built.extend(delivery.named());
+        new.push = read_push(delivery)?;
     }
     new.not_built.extend(object.named());
     Ok(new)
+}
+
+fn read_push(mut delivery: Object<'_>) -> Result<NewPush> {
+    let headers = delivery.raw("headers").map(|raw| {
+        let read = |field: &str, raw| string(field, raw).map(Cow::into_owned);
+        Object::map("delivery.headers", raw)?.entries(read)
+    });
+    Ok(NewPush {
+        url: delivery.string("url")?,
+        format: delivery.string("format")?,
+        secret: delivery.string("secret")?,
+        timeout: delivery.string("timeout")?,
+        headers: headers.transpose()?,
+        concurrency: delivery.integer("concurrency")?,
+    })
 }
 
 fn read_retry(raw: &str) -> Result<NewRetry> {
@@ -219,7 +235,7 @@ fn show(view: &SubscriptionView) -> Value {
         "name": definition.name.as_str(),
         "topics": topics,
         "filter": definition.filter,
-        "delivery": {"mode": definition.mode.as_str()},
+        "delivery": show_delivery(&definition.mode),
         "ordering": definition.ordering.as_str(),
         "maxInFlight": definition.max_in_flight,
         "ackTimeout": show_duration(definition.ack_timeout).to_string(),
@@ -274,6 +290,22 @@ fn show_errors(errors: &ExpressionErrors) -> Value {
         })
     });
     json!({"count": errors.count, "last": last})
+}
+
+/// How events are delivered; what may be a credential is masked.
+fn show_delivery(mode: &DeliveryMode) -> Value {
+    let mut shown = json!({"mode": mode.as_str()});
+    if let DeliveryMode::Push(target) = mode {
+        let headers: serde_json::Map<_, _> =
+            target.shown_headers().map(|(name, mask)| (name.to_owned(), json!(mask))).collect();
+        shown["url"] = json!(target.shown_url());
+        shown["format"] = json!(target.format.as_str());
+        shown["secret"] = json!(target.shown_secret());
+        shown["timeout"] = json!(show_duration(target.timeout).to_string());
+        shown["headers"] = headers.into();
+        shown["concurrency"] = json!(target.concurrency);
+    }
+    shown
 }
 
 /// `POST /v1/subscriptions/{name}/pull`.
@@ -476,12 +508,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_handed_on_by_name() {
+    fn where_to_push_to_is_read() {
         let new = read_new(
-            r#"{"name":"a","topics":[],"delivery":{"mode":"push","url":"http://x","format":"batch"},"retry":null}"#,
+            r#"{"name":"a","topics":[],"delivery":{"mode":"push","url":"https://x","format":"batch","secret":"s",
+            "timeout":"5s","headers":{"x-a":"1"},"concurrency":4}}"#,
         )
         .unwrap();
-        assert_eq!(new.not_built, ["delivery.format", "delivery.url"]);
+        let expected = NewPush {
+            url: Some("https://x".into()),
+            format: Some("batch".into()),
+            secret: Some("s".into()),
+            timeout: Some("5s".into()),
+            headers: Some([("x-a".into(), "1".into())].into()),
+            concurrency: Some(4),
+        };
+        assert_eq!((new.delivery_mode.as_deref(), new.push), (Some("push"), expected));
     }
 
     #[test]
@@ -505,6 +546,11 @@ mod tests {
             (r#"{"name":"a","delivery":"pull"}"#, "delivery"),
             (r#"{"name":"a","delivery":{"modes":1}}"#, "delivery.modes"),
             (r#"{"name":"a","delivery":{"mode":1}}"#, "delivery.mode"),
+            (r#"{"name":"a","delivery":{"url":1}}"#, "delivery.url"),
+            (r#"{"name":"a","delivery":{"concurrency":"4"}}"#, "delivery.concurrency"),
+            (r#"{"name":"a","delivery":{"headers":[]}}"#, "delivery.headers"),
+            (r#"{"name":"a","delivery":{"headers":{"x":1}}}"#, "delivery.headers.x"),
+            (r#"{"name":"a","delivery":{"headers":{"x":"1","x":"2"}}}"#, "delivery.headers.x"),
             (r#"{"name":"a","maxInFlight":"7"}"#, "maxInFlight"),
             (r#"{"name":"a","ackTimeout":30}"#, "ackTimeout"),
             (r#"{"name":"a","filter":true}"#, "filter"),

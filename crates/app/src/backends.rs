@@ -9,9 +9,11 @@ use adapters_embedded::{
 use adapters_kafka::{Kafka, KafkaConfig};
 use adapters_postgres::Postgres;
 use adapters_redis::Redis;
+use adapters_webhook::{HttpWebhooks, WebhookConfig};
 use domain::breaker::{self, Breaker, GuardedClaims};
 use ports::{
     Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, PortError, Result, TopicAdmin,
+    Webhooks,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -26,27 +28,30 @@ pub(crate) struct Backends {
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
     /// Where claims are kept outside the data directory.
     pub(crate) claims: Option<ClaimServer>,
+    pub(crate) webhooks: Arc<dyn Webhooks>,
     kafka: Option<Kafka>,
     /// Given back last: the directory is ours until everything in it is closed.
     lock: Arc<DirLock>,
 }
 
 impl Backends {
-    /// Opens what `config` asks for; `kafka` is what it says of Kafka, where that is the log, and `claims`
-    /// of the store of claims. Blocks while files are read. Does not wait for a server that is not there.
-    /// Wants a runtime around it.
+    /// Opens what `config` asks for; `kafka` is what it says of Kafka, where that is the log, `claims` of the
+    /// store of claims, and `webhooks` of webhooks. Blocks while files are read. Does not wait for a server that
+    /// is not there. Wants a runtime around it.
     ///
     /// # Errors
     /// Where the data directory is another process's or cannot be read, or a client refuses its settings or
-    /// was not built in.
+    /// was not built in, or the file of certificates for webhooks is not good.
     pub(crate) fn open(
         config: &Config,
         kafka: KafkaConfig,
         claims: &ClaimStore,
+        webhooks: WebhookConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         // What needs no file first: a build without it is told before anything is made.
         let claims = ClaimServer::open(claims, clock.clone())?;
+        let webhooks: Arc<dyn Webhooks> = Arc::new(HttpWebhooks::open(webhooks)?);
         // Definitions are in its tables whatever the log is.
         let lock = DirLock::acquire(&config.embedded.data_dir)?;
         let tables = Tables::open(&config.embedded.data_dir)?;
@@ -65,6 +70,7 @@ impl Backends {
                 jobs,
                 idempotency,
                 claims,
+                webhooks,
                 kafka: Some(kafka),
                 lock,
             });
@@ -79,6 +85,7 @@ impl Backends {
             jobs,
             idempotency,
             claims,
+            webhooks,
             kafka: None,
             lock,
         })
@@ -86,7 +93,9 @@ impl Backends {
 
     /// Writes out and closes everything, within `patience`.
     pub(crate) async fn close(self, patience: Duration) {
-        let Self { log, admin, membership, offsets, jobs, idempotency, claims, kafka, lock } = self;
+        // Webhooks have nothing to write out: what is under way ends with its subscription.
+        let Self { log, admin, membership, offsets, jobs, idempotency, claims, webhooks: _, kafka, lock } =
+            self;
         if let Some(claims) = claims {
             claims.close(patience).await;
         }

@@ -103,6 +103,7 @@ impl Service {
         let kafka = config.kafka().map_err(|at| loaded.wrong(at))?;
         let claims = config.claim_store().map_err(|at| loaded.wrong(at))?;
         let publish = config.publish().map_err(|at| loaded.wrong(at))?;
+        let webhooks = config.webhooks().map_err(|at| loaded.wrong(at))?;
         let http = listen("server.http", config.server.http).await?;
         let grpc = listen("server.grpc", config.server.grpc).await?;
         let addresses = (address(&http)?, address(&grpc)?);
@@ -110,7 +111,7 @@ impl Service {
         let clock = Arc::new(SystemClock::new());
         let opening = {
             let (config, clock) = (config.clone(), clock.clone());
-            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, &claims, clock))
+            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, &claims, webhooks, clock))
         };
         let opened = opening.await.map_err(|e| Failure::Other(e.to_string()))?;
         let backends = opened.map_err(|error| Failure::Other(error.to_string()))?;
@@ -141,7 +142,9 @@ impl Service {
             idempotency: backends.idempotency.clone(),
             clock: clock.clone(),
         };
-        let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), config.delivery());
+        let webhooks = Some(backends.webhooks.clone());
+        let subscriptions =
+            Subscriptions::with_webhooks(ports, topics.clone(), limits.clone(), config.delivery(), webhooks);
         subscriptions.start().await.map_err(|error| Failure::Other(error.to_string()))?;
 
         // From here on liveness is answered; readiness once the log was asked.

@@ -14,6 +14,7 @@ pub mod filter;
 pub mod limits;
 pub mod partition;
 pub mod publish;
+pub mod push;
 pub mod retry_topic;
 pub mod subscriptions;
 pub mod topics;

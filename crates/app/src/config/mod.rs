@@ -12,6 +12,7 @@ mod show;
 mod stores;
 mod units;
 mod values;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;

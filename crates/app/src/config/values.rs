@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) redis: Redis,
     pub(crate) postgres: Postgres,
     pub(crate) event_streaming: EventStreaming,
+    pub(crate) webhooks: super::webhooks::Section,
     pub(crate) logging: Logging,
 }
 
@@ -306,6 +307,7 @@ impl Config {
         }
         self.check_limits()?;
         self.check_stores()?;
+        self.webhooks().map(drop)?;
         self.check_kafka()
     }
 

@@ -10,6 +10,7 @@ use crate::{
     delivery::{Ordering, commit_map::Epoch},
     error::{Error, Result, invalid_name},
     limits::Limits,
+    push::NewPush,
     retry_topic,
     topics::topic_name,
 };
@@ -81,6 +82,8 @@ pub struct NewSubscription {
     pub topics: Vec<String>,
     /// `delivery.mode`.
     pub delivery_mode: Option<String>,
+    /// The other fields of `delivery`, which are of `push` alone.
+    pub push: NewPush,
     /// `ordering`.
     pub ordering: Option<String>,
     /// `maxInFlight`.
@@ -275,6 +278,18 @@ impl Definition {
         }
     }
 
+    /// How many events that have no order among themselves go to a handler in one call.
+    pub(super) fn together(&self) -> usize {
+        match &self.mode {
+            DeliveryMode::Push(target)
+                if target.format == PushFormat::Batch && self.ordering == Ordering::None =>
+            {
+                PUSH_BATCH_MAX
+            }
+            _ => 1,
+        }
+    }
+
     /// The topics of its own in which retries wait, or still do since it was another.
     pub fn retry_topics(&self) -> Vec<TopicName> {
         let tiers = self.retry.tiers().into_iter().map(|delay| retry_topic::topic(&self.name, delay));
@@ -333,12 +348,13 @@ pub(super) fn decide(
     let mode = match new.delivery_mode.as_deref() {
         None | Some("pull") => DeliveryMode::Pull,
         Some("stream") => DeliveryMode::Stream,
-        Some("push") => {
-            return Err(Error::not_built("delivery.mode")
-                .with_field("delivery.mode", "`push` is not built yet; `pull` and `stream` are"));
-        }
+        Some("push") => DeliveryMode::Push(new.push.decide()?),
         Some(other) => return Err(one_of("delivery.mode", other, "`pull`, `stream` or `push`")),
     };
+    if let Some(field) = new.push.named().filter(|_| !matches!(mode, DeliveryMode::Push(_))) {
+        let message = "is of push alone; leave it out, or let `delivery.mode` be `push`";
+        return Err(Error::invalid(field, message));
+    }
     let ordering = match new.ordering.as_deref() {
         None | Some("key") => Ordering::Key,
         Some("partition") => Ordering::Partition,
@@ -403,7 +419,7 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-pub(super) fn one_of(field: &str, given: &str, right: &str) -> Error {
+pub(crate) fn one_of(field: &str, given: &str, right: &str) -> Error {
     let given: String = given.chars().take(40).collect();
     Error::invalid(field, format!("must be {right} (given: {given:?})"))
 }
@@ -698,11 +714,9 @@ mod tests {
         let dedup = |change: fn(&mut NewDedup)| field(refused(|new| change(&mut new.dedup)));
         assert_eq!(dedup(|dedup| dedup.ttl = Some("0s".into())), bad("dedup.ttl"));
         assert_eq!(dedup(|dedup| dedup.on_store_failure = Some("hope".into())), bad("dedup.onStoreFailure"));
-        assert_eq!(field(refused(|new| new.delivery_mode = Some("push".into()))), not_built("delivery.mode"));
-        assert_eq!(
-            field(refused(|new| new.not_built.push("delivery.url".into()))),
-            not_built("delivery.url")
-        );
+        assert_eq!(field(refused(|new| new.delivery_mode = Some("push".into()))), bad("delivery.url"));
+        assert_eq!(field(refused(|new| new.push.timeout = Some("1s".into()))), bad("delivery.timeout"));
+        assert_eq!(field(refused(|new| new.not_built.push("a.b".into()))), not_built("a.b"));
         assert_eq!(field(refused(|new| new.filter = Some("typ == 'a'".into()))), bad("filter"));
         assert_eq!(field(refused(|new| new.filter = Some(String::new()))), bad("filter"));
         assert_eq!(dedup(|dedup| dedup.key = Some("data.".into())), bad("dedup.key"));

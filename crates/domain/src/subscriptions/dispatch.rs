@@ -9,6 +9,7 @@
 //! - What is taken is called at once: nothing waits here while its time runs.
 //! - A decision is given as soon as its call is back, those that are back together in one request.
 //! - While the circuit is open only probes are taken, and an outage counts no attempt.
+//! - What is cut off at the end is handed back before the engine ends, and counts no attempt.
 
 use super::{
     circuit::{Allowed, Circuit, CircuitConfig, Seen},
@@ -18,17 +19,10 @@ use super::{
 use crate::delivery::{Decision, Lease};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use ports::{Clock, EventHandler, Failure, HandlerDelivery, Monotonic, Outcome};
-use std::{
-    collections::VecDeque,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-use tokio::task::JoinHandle;
+use ports::{Clock, EventHandler, Failure, HandlerDelivery, Monotonic, Outcome, Timestamp};
+use slab::Slab;
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinHandle};
 
 /// How long what could not be brought to its handler waits, while the circuit is not open yet.
 const NOT_REACHED_AGAIN: Duration = Duration::from_secs(1);
@@ -36,6 +30,10 @@ const NOT_REACHED_AGAIN: Duration = Duration::from_secs(1);
 const PULL_WAIT: Duration = Duration::from_secs(60);
 /// The most bytes that are taken at once.
 const BYTES_MAX: usize = 8 << 20;
+/// How long before the engine ends what is under way is cut off, so that it can be handed back.
+const CUT_BEFORE: Duration = Duration::from_millis(500);
+/// The most characters that are shown of why a circuit is open.
+const WHY_CHARS_MAX: usize = 300;
 /// How much later than the handler's own time a lease ends, so that it is the call that times out.
 pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(10);
 
@@ -63,20 +61,38 @@ impl Default for HandlerOptions {
     }
 }
 
+/// How a subscription's handler is called.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) options: HandlerOptions,
+    /// So many events that have no order among themselves go into one call; 1 keeps each by itself.
+    pub(super) together: usize,
+    /// The longest that a handler may put off what it is given.
+    pub(super) after_max: Duration,
+}
+
 /// Why a handler wants nothing more.
 pub(super) type OnGone = Box<dyn Fn(Failure) + Send + Sync>;
 
 /// A dispatcher. Dropping it ends it at once; what is under way is lost and comes again.
 pub(super) struct Dispatcher {
     task: JoinHandle<()>,
-    stopping: Arc<AtomicBool>,
-    circuit: Arc<Mutex<Circuit>>,
+    /// Once nothing more is to be taken: when what is under way is cut off.
+    stop: watch::Sender<Option<Monotonic>>,
+    watched: Arc<Mutex<Watched>>,
     clock: Arc<dyn Clock>,
+}
+
+/// The handler's circuit, and why it is open.
+#[derive(Debug)]
+struct Watched {
+    circuit: Circuit,
+    why: String,
 }
 
 impl std::fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dispatcher").field("circuit", &self.circuit).finish_non_exhaustive()
+        f.debug_struct("Dispatcher").field("watched", &self.watched).finish_non_exhaustive()
     }
 }
 
@@ -90,40 +106,50 @@ impl Dispatcher {
     pub(super) fn spawn(
         engine: Arc<EngineHandle>,
         handler: Arc<dyn EventHandler>,
-        options: HandlerOptions,
+        plan: Plan,
         clock: Arc<dyn Clock>,
         on_gone: OnGone,
     ) -> Self {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let circuit = Arc::new(Mutex::new(Circuit::new(options.circuit)));
+        let (stop, stopping) = watch::channel(None);
+        let circuit = Circuit::new(plan.options.circuit);
+        let watched = Arc::new(Mutex::new(Watched { circuit, why: String::new() }));
         let work = Work {
             engine,
             handler,
-            options,
+            plan,
             clock: clock.clone(),
-            circuit: circuit.clone(),
-            stopping: stopping.clone(),
+            watched: watched.clone(),
+            stopping,
             on_gone,
+            gone: None,
             pull: None,
             calls: FuturesUnordered::new(),
+            runs: Slab::new(),
             decisions: Vec::new(),
         };
-        Self { task: tokio::spawn(work.run()), stopping, circuit, clock }
+        Self { task: tokio::spawn(work.run()), stop, watched, clock }
     }
 
-    /// Takes nothing more; what is under way goes on.
-    pub(super) fn stop_taking(&self) {
-        self.stopping.store(true, Ordering::Release);
+    /// Takes nothing more and lets what is under way go on until a moment before `until` (`None`: not at
+    /// all); hands back what is left. Returns when all that has reached the engine.
+    ///
+    /// # Cancellation
+    /// It stops all the same.
+    pub(super) async fn stop(&self, until: Option<Monotonic>) {
+        let cut_at =
+            until.map_or_else(|| self.clock.monotonic(), |u| Monotonic(u.0.saturating_sub(CUT_BEFORE)));
+        self.stop.send_replace(Some(cut_at));
+        self.stop.closed().await;
     }
 
     /// Why nothing is delivered, while the circuit is open.
     pub(super) fn cause(&self) -> Option<Cause> {
-        let (since, next) = self.circuit.lock().open_since()?;
-        let wait = next.since(self.clock.monotonic());
-        let detail = format!(
-            "the handler is out of order; it is tried again with one delivery in {} ms",
-            wait.as_millis()
-        );
+        let watched = self.watched.lock();
+        let (since, next) = watched.circuit.open_since()?;
+        let wait = next.since(self.clock.monotonic()).as_millis();
+        let why = &watched.why;
+        let detail =
+            format!("the handler is out of order ({why}); it is tried again with one delivery in {wait} ms");
         Some(Cause { code: "circuit-open", since, detail })
     }
 }
@@ -131,41 +157,45 @@ impl Dispatcher {
 /// A run, with the part of it that is not handled yet.
 struct Run {
     leases: VecDeque<(Handed, HandlerDelivery)>,
+    /// How many of them the call that is under way is for.
+    count: usize,
     probe: bool,
 }
 
 /// A call that is back.
 struct Back {
-    run: Run,
-    /// The deliveries that it was for.
-    count: usize,
+    run: usize,
     outcomes: Vec<Outcome>,
 }
 
 struct Work {
     engine: Arc<EngineHandle>,
     handler: Arc<dyn EventHandler>,
-    options: HandlerOptions,
+    plan: Plan,
     clock: Arc<dyn Clock>,
-    circuit: Arc<Mutex<Circuit>>,
-    stopping: Arc<AtomicBool>,
+    watched: Arc<Mutex<Watched>>,
+    stopping: watch::Receiver<Option<Monotonic>>,
     on_gone: OnGone,
+    /// Said by a call that is back: the handler wants nothing more.
+    gone: Option<Failure>,
     /// What is asked for; kept while calls come back, so that it is asked once.
     pull: Option<BoxFuture<'static, crate::Result<Offer>>>,
     calls: FuturesUnordered<BoxFuture<'static, Back>>,
+    /// What the calls are for; here, so that it can be handed back when they are cut off.
+    runs: Slab<Run>,
     decisions: Vec<Item>,
 }
 
 impl Work {
     async fn run(mut self) {
         loop {
-            let stopping = self.stopping.load(Ordering::Acquire);
-            if stopping && self.calls.is_empty() {
-                return;
-            }
+            let cut_at = *self.stopping.borrow_and_update();
             let now = self.clock.monotonic();
-            let allowed = self.circuit.lock().allowed(now);
-            let wait = self.ask(allowed, stopping);
+            if cut_at.is_some_and(|at| at <= now || self.calls.is_empty()) {
+                return self.cut_off().await;
+            }
+            let allowed = self.watched.lock().circuit.allowed(now);
+            let wait = self.ask(allowed, cut_at.is_some());
             let (pull, clock) = (&mut self.pull, &*self.clock);
             let pulled = async {
                 match (pull, wait) {
@@ -179,12 +209,19 @@ impl Work {
             };
             tokio::select! {
                 biased;
+                changed = self.stopping.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = clock.sleep_until(cut_at.unwrap_or_default()), if cut_at.is_some() => {}
                 Some(back) = self.calls.next(), if !self.calls.is_empty() => {
                     self.back(back);
                     // Those that are back already are decided in the same request.
                     while let Some(Some(back)) = self.calls.next().now_or_never() {
                         self.back(back);
                     }
+                    self.pause_if_gone().await;
                     if self.decide().await.is_err() {
                         return;
                     }
@@ -206,11 +243,11 @@ impl Work {
     /// Asks the engine for what may be delivered, where that is not asked already. Answers until when there
     /// is nothing to ask for.
     fn ask(&mut self, allowed: Allowed, stopping: bool) -> Option<Monotonic> {
-        let free = self.options.concurrency.saturating_sub(self.calls.len());
+        let free = self.plan.options.concurrency.saturating_sub(self.calls.len());
         // A probe is one delivery, whatever its key has behind it.
         let (max, lanes) = match allowed {
             _ if stopping || free == 0 => (0, 0),
-            Allowed::All => (usize::MAX, free),
+            Allowed::All => (usize::MAX, free.saturating_mul(self.plan.together)),
             Allowed::Probe => (1, 1),
             Allowed::Wait(until) => {
                 self.pull = None;
@@ -232,44 +269,49 @@ impl Work {
     /// Calls the handler for each run.
     fn call_all(&mut self, handed: Vec<Handed>, probe: bool) {
         if probe && !handed.is_empty() {
-            self.circuit.lock().probe();
+            self.watched.lock().circuit.probe();
         }
+        let together = self.plan.together;
         let mut run: VecDeque<(Handed, HandlerDelivery)> = VecDeque::new();
         for handed in handed {
             let same = run.back().is_some_and(|(last, _)| {
-                last.key == handed.key
-                    && last.delivery.run == handed.delivery.run
-                    && last.delivery.lease.id.session == handed.delivery.lease.id.session
+                together > 1 && run.len() < together
+                    || last.key == handed.key
+                        && last.delivery.run == handed.delivery.run
+                        && last.delivery.lease.id.session == handed.delivery.lease.id.session
             });
             if !same && !run.is_empty() {
                 let leases = std::mem::take(&mut run);
-                self.call(Run { leases, probe });
+                self.call(Run { leases, count: 0, probe });
             }
             let delivery = of(&handed);
             run.push_back((handed, delivery));
         }
         if !run.is_empty() {
-            self.call(Run { leases: run, probe });
+            self.call(Run { leases: run, count: 0, probe });
         }
     }
 
-    fn call(&mut self, run: Run) {
-        let count = if self.options.whole_runs { run.leases.len() } else { 1 };
-        let now = self.clock.monotonic();
-        let deadline = now + self.options.timeout;
+    fn call(&mut self, mut run: Run) {
+        let options = &self.plan.options;
+        let count = if options.whole_runs { run.leases.len() } else { 1 };
+        run.count = count;
+        let deadline = self.clock.monotonic() + options.timeout;
         let (handler, clock) = (self.handler.clone(), self.clock.clone());
         let mut deliveries: Vec<_> =
             run.leases.iter().take(count).map(|(_, delivery)| delivery.clone()).collect();
         deliveries.iter_mut().for_each(|delivery| delivery.deadline = deadline);
+        let run = self.runs.insert(run);
         self.calls.push(Box::pin(async move {
             let outcomes = guarded(&*handler, &deliveries, &*clock, deadline).await;
-            Back { run, count, outcomes }
+            Back { run, outcomes }
         }));
     }
 
     /// Turns the answers of a call into decisions, and calls for the rest of the run.
     fn back(&mut self, back: Back) {
-        let Back { mut run, count, outcomes } = back;
+        let Some(mut run) = self.runs.try_remove(back.run) else { return };
+        let (count, outcomes) = (run.count, back.outcomes);
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         let mut outcomes = outcomes.into_iter();
         for _ in 0..count {
@@ -280,22 +322,23 @@ impl Work {
                 Outcome::NotReached { .. } => Seen::NotReached,
                 _ => Seen::Answered,
             };
-            let open = self.circuit.lock().note(now, wall, seen, run.probe);
+            let open = self.note(now, wall, seen, run.probe, &outcome);
             let (decision, goes_on) = match outcome {
                 Outcome::Ack => (Decision::Ack, true),
                 Outcome::Reject { failure } => (Decision::Reject { failure }, true),
-                Outcome::Retry { outage: true, .. } if open => {
-                    (Decision::Release { after: Duration::ZERO }, false)
+                Outcome::Retry { outage: true, after, .. } if open => {
+                    let after = after.unwrap_or_default().min(self.plan.after_max);
+                    (Decision::Release { after }, false)
                 }
                 Outcome::Retry { after, failure, .. } => (Decision::Retry { after, failure }, false),
                 Outcome::NotReached { .. } => (Decision::Release { after: NOT_REACHED_AGAIN }, false),
                 Outcome::Gone { failure } => {
-                    (self.on_gone)(failure);
+                    self.gone.get_or_insert(failure);
                     (Decision::Release { after: Duration::ZERO }, false)
                 }
             };
             self.push(&handed, decision);
-            if !goes_on {
+            if !goes_on && self.plan.together == 1 {
                 // What comes after it was not handled, or does not count: it comes again behind it.
                 for (handed, _) in std::mem::take(&mut run.leases) {
                     self.push(&handed, Decision::Release { after: Duration::ZERO });
@@ -306,6 +349,42 @@ impl Work {
         if !run.leases.is_empty() {
             self.call(run);
         }
+    }
+
+    /// Notes what a delivery said of its handler. Answers whether the circuit is open now.
+    fn note(&self, now: Monotonic, wall: Timestamp, seen: Seen, probe: bool, outcome: &Outcome) -> bool {
+        let mut watched = self.watched.lock();
+        let open = watched.circuit.note(now, wall, seen, probe);
+        if let Outcome::Retry { outage: true, failure, .. } | Outcome::NotReached { failure } = outcome
+            && open
+        {
+            let why = format!("{}: {}", failure.kind, failure.message);
+            watched.why = why.chars().take(WHY_CHARS_MAX).collect();
+        }
+        open
+    }
+
+    /// Pauses the engine where the handler wants nothing more: at once, so that what is handed back does not
+    /// go out again until that is kept.
+    async fn pause_if_gone(&mut self) {
+        let Some(failure) = self.gone.take() else { return };
+        let (since, detail) = (self.clock.wall(), failure.message.clone());
+        // An engine that is over delivers nothing either.
+        let _ = self.engine.pause(Some(Cause { code: "handler-gone", since, detail })).await;
+        (self.on_gone)(failure);
+    }
+
+    /// Ends the calls that are under way and hands back what they were for.
+    async fn cut_off(&mut self) {
+        self.pull = None;
+        self.calls.clear();
+        for (_, run) in std::mem::take(&mut self.runs) {
+            for (handed, _) in run.leases {
+                self.push(&handed, Decision::Release { after: Duration::ZERO });
+            }
+        }
+        // An engine that is over has let go of everything.
+        let _ = self.decide().await;
     }
 
     fn push(&mut self, handed: &Handed, decision: Decision) {
@@ -326,7 +405,7 @@ impl Work {
 fn of(handed: &Handed) -> HandlerDelivery {
     let delivery = &handed.delivery;
     HandlerDelivery {
-        id: format!("{:016x}-{}-{}", handed.log, handed.first, delivery.record.offset),
+        id: format!("{:016x}-{:08x}-{}-{}", handed.log, handed.epoch, handed.first, delivery.record.offset),
         attempt: delivery.attempt,
         deadline: delivery.deadline,
         topic: handed.topic.clone(),

@@ -20,6 +20,7 @@ pub mod policy;
 mod replacing;
 mod store;
 
+pub(crate) use definition::one_of;
 pub use dispatch::HandlerOptions;
 pub use expressions::{ExpressionError, ExpressionErrors};
 
@@ -35,18 +36,24 @@ use crate::{
     },
     error::{Error, ErrorCode, Result, invalid_name},
     limits::Limits,
+    push,
     topics::Topics,
 };
 use bytestring::ByteString;
+use circuit::CircuitConfig;
 use definition::Place;
-use dispatch::Dispatcher;
+use dispatch::{Dispatcher, Plan};
 use engine::{EngineHandle, Item, PartitionKey, Snapshot};
-use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures::{
+    StreamExt,
+    future::{self, join_all},
+    stream::FuturesUnordered,
+};
 use parking_lot::RwLock;
-use policy::PolicyDefaults;
+use policy::{PolicyDefaults, PushFormat};
 use ports::{
     Clock, EventHandler, EventLog, Failure, GroupId, GroupMembership, IdempotencyStore, JobStore, Monotonic,
-    Offset, OffsetStore, PartitionId, Position, StoredRecord, Timestamp, TopicName, TopicPartition,
+    Offset, OffsetStore, PartitionId, Position, StoredRecord, Timestamp, TopicName, TopicPartition, Webhooks,
 };
 use std::{
     collections::BTreeMap,
@@ -61,6 +68,8 @@ use std::{
 const PULL_MAX_DEFAULT: usize = 100;
 /// How long creating a subscription waits for its engine to join the group.
 const JOIN_PATIENCE: Duration = Duration::from_secs(1);
+/// How much longer a call of a webhook may take than its request, so that its answer can be read.
+const PUSH_MARGIN: Duration = Duration::from_secs(1);
 /// The most bytes of a reason.
 const REASON_BYTES_MAX: usize = 4 << 10;
 /// The longest that a delivery's time can be extended by at once.
@@ -227,10 +236,13 @@ impl Entry {
 
     /// Takes nothing more, lets what is out be decided until `drain_until`, and ends.
     async fn stop(&self, drain_until: Option<Monotonic>) {
-        if let Some(dispatcher) = &self.dispatcher {
-            dispatcher.stop_taking();
+        let Some(dispatcher) = &self.dispatcher else { return self.engine.stop(drain_until).await };
+        if drain_until.is_none() {
+            // The engine would not wait for what is cut off.
+            dispatcher.stop(None).await;
+            return self.engine.stop(None).await;
         }
-        self.engine.stop(drain_until).await;
+        future::join(dispatcher.stop(drain_until), self.engine.stop(drain_until)).await;
     }
 }
 
@@ -247,6 +259,8 @@ pub struct Subscriptions {
     entries: RwLock<BTreeMap<GroupId, Arc<Entry>>>,
     /// Handlers that are linked in, by subscription.
     handlers: RwLock<BTreeMap<GroupId, Linked>>,
+    /// Who makes the requests of those that push.
+    webhooks: Option<Arc<dyn Webhooks>>,
     this: Weak<Self>,
     ack_ids: OnceLock<AckIds>,
     /// Creating and deleting happen one after another.
@@ -256,16 +270,28 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// No subscriptions yet: [`Subscriptions::start`] loads them.
+    /// No subscriptions yet: [`Subscriptions::start`] loads them. None of them can push.
     pub fn new(
         ports: SubscriptionPorts,
         topics: Arc<Topics>,
         limits: Arc<Limits>,
         config: DeliveryConfig,
     ) -> Arc<Self> {
+        Self::with_webhooks(ports, topics, limits, config, None)
+    }
+
+    /// As [`Self::new`]; those that push do so by `webhooks`.
+    pub fn with_webhooks(
+        ports: SubscriptionPorts,
+        topics: Arc<Topics>,
+        limits: Arc<Limits>,
+        config: DeliveryConfig,
+        webhooks: Option<Arc<dyn Webhooks>>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             handlers: RwLock::default(),
+            webhooks,
             ports,
             topics,
             limits,
@@ -300,6 +326,7 @@ impl Subscriptions {
     pub async fn create(&self, new: NewSubscription) -> Result<SubscriptionView> {
         let mut definition =
             definition::decide(&new, &self.limits, &self.config.defaults, self.ports.clock.wall())?;
+        self.check_target(&definition)?;
         let _changing = self.changing.lock().await;
         let exists = || {
             let detail = format!("subscription `{}` exists already", definition.name);
@@ -331,6 +358,16 @@ impl Subscriptions {
         let entry = self.enter(Arc::new(definition));
         self.entries.write().insert(entry.definition.name.clone(), entry.clone());
         Ok(self.settled(&entry).await)
+    }
+
+    /// Whether this program may push to where a definition says.
+    fn check_target(&self, definition: &Definition) -> Result<()> {
+        let DeliveryMode::Push(target) = &definition.mode else { return Ok(()) };
+        let webhooks = self.webhooks.as_deref().ok_or_else(|| {
+            let message = "`push` is not possible here: this program makes no requests to webhooks";
+            Error::not_built("delivery.mode").with_field("delivery.mode", message)
+        })?;
+        push::validate_target(target, webhooks)
     }
 
     /// One subscription as it is now.
@@ -365,12 +402,19 @@ impl Subscriptions {
     /// What is ready to be delivered, at most `max` events; waits for the first one for up to `wait`.
     ///
     /// # Errors
-    /// `subscription_not_found`, `invalid_request` by field, `unavailable` where too many pulls wait.
+    /// `subscription_not_found`, `invalid_request` by field, `unavailable` where too many pulls wait,
+    /// `conflict` where the subscription pushes.
     ///
     /// # Cancellation
     /// Dropping the future gives back what it would have been given, with no attempt counted.
     pub async fn pull(&self, name: &str, max: Option<i64>, wait: Option<Duration>) -> Result<Pulled> {
         let entry = self.entry(name)?;
+        if let DeliveryMode::Push(_) = entry.definition.mode {
+            let detail = format!(
+                "`{name}` pushes its events to its webhook; only a subscription whose `delivery.mode` is `pull` or `stream` can be asked for them"
+            );
+            return Err(Error::new(ErrorCode::Conflict, detail));
+        }
         let max = match max {
             None => PULL_MAX_DEFAULT,
             Some(given) if given < 1 => {
@@ -532,6 +576,10 @@ impl Subscriptions {
     /// Gives the events of a subscription to a handler of this process, from now on and also when the
     /// subscription is made later; clients may pull beside it. Retries, deduplication, dead letters and the
     /// circuit are the subscription's.
+    ///
+    /// # Errors
+    /// `invalid_request` for a name that no subscription can have; `conflict` where the subscription pushes: its
+    /// events are its webhook's, also where it is made later.
     pub async fn handle(
         &self,
         name: &str,
@@ -540,8 +588,12 @@ impl Subscriptions {
     ) -> Result<()> {
         let name = GroupId::new(name).map_err(|error| invalid_name("name", name, &error))?;
         let _changing = self.changing.lock().await;
-        self.handlers.write().insert(name.clone(), (handler, options));
         let entry = self.entries.read().get(&name).cloned();
+        if entry.as_ref().is_some_and(|entry| matches!(entry.definition.mode, DeliveryMode::Push(_))) {
+            let detail = format!("`{name}` pushes its events to its webhook, and takes no other handler");
+            return Err(Error::new(ErrorCode::Conflict, detail));
+        }
+        self.handlers.write().insert(name.clone(), (handler, options));
         if let Some(entry) = entry {
             entry.stop(None).await;
             let entry = self.enter(entry.definition.clone());
@@ -619,7 +671,8 @@ impl Subscriptions {
         let on_gone = self.on_pause(definition, "handler-gone");
         let on_gone = Box::new(move |failure: Failure| on_gone(failure.message));
         let clock = self.ports.clock.clone();
-        Some(Arc::new(Dispatcher::spawn(engine.clone(), handler, options, clock, on_gone)))
+        let plan = Plan { options, together: definition.together(), after_max: definition.retry.max_delay };
+        Some(Arc::new(Dispatcher::spawn(engine.clone(), handler, plan, clock, on_gone)))
     }
 
     /// Pauses a subscription by the service's own decision, and keeps that.
@@ -638,7 +691,25 @@ impl Subscriptions {
 
     /// Who handles a subscription's events in this process.
     fn handler_of(&self, definition: &Definition) -> Option<Linked> {
-        self.handlers.read().get(&definition.name).cloned()
+        let DeliveryMode::Push(target) = &definition.mode else {
+            return self.handlers.read().get(&definition.name).cloned();
+        };
+        let (name, webhooks) = (definition.name.clone(), self.webhooks.clone()?);
+        let options = HandlerOptions {
+            concurrency: target.concurrency as usize,
+            // It is the request that times out, and says so.
+            timeout: target.timeout + PUSH_MARGIN,
+            whole_runs: target.format == PushFormat::Batch,
+            circuit: CircuitConfig::default(),
+        };
+        let clock = self.ports.clock.clone();
+        match push::handler(name, target.clone(), definition.payload, webhooks, clock) {
+            Ok(handler) => Some((handler, options)),
+            Err(error) => {
+                tracing::error!(subscription = %definition.name, %error, "a stored target cannot be pushed to");
+                None
+            }
+        }
     }
 
     /// How many partitions each of a subscription's topics has.
@@ -743,6 +814,13 @@ impl Subscriptions {
         let snapshot = entry.engine.snapshot().await.unwrap_or_default();
         let Snapshot { joined, in_flight, held, paused, changing, mut causes, progress, .. } = snapshot;
         let Snapshot { filtered, filter_errors, dedup_key_errors, .. } = snapshot;
+        let definition = &entry.definition;
+        if matches!(definition.mode, DeliveryMode::Push(_)) && entry.dispatcher.is_none() {
+            // It was kept by a program that could push there.
+            let detail = "this program cannot push to the target; nothing is delivered";
+            let since = definition.created_at();
+            causes.push(Cause { code: "handler-missing", since, detail: detail.to_owned() });
+        }
         let others = causes.len();
         causes.extend(paused);
         let lag = self.lag(&progress).await;

@@ -219,9 +219,9 @@ pub struct PushTarget {
 
 impl fmt::Debug for PushTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither the secret nor what headers may carry reaches a log.
+        // Neither the secret nor what headers or the address's query may carry reaches a log.
         f.debug_struct("PushTarget")
-            .field("url", &self.url)
+            .field("url", &self.shown_url())
             .field("format", &self.format)
             .field("signed", &self.secret.is_some())
             .field("timeout", &self.timeout)
@@ -239,8 +239,19 @@ pub enum PushFormat {
     Binary,
     /// CloudEvents' structured mode.
     Structured,
-    /// CloudEvents' batched mode, a run a request.
+    /// CloudEvents' batched mode, a run a request; with ordering `none` several events a request.
     Batch,
+}
+
+impl PushFormat {
+    /// The format as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Binary => "binary",
+            Self::Structured => "structured",
+            Self::Batch => "batch",
+        }
+    }
 }
 
 /// The longest delay of a retry.

@@ -8,7 +8,7 @@
 //! 3. A topic that comes to a subscription, also one that it had before, begins at `start` as of then.
 
 use super::{
-    Definition, Entry, NewSubscription, StartSpec, SubscriptionView, Subscriptions,
+    Definition, DeliveryMode, Entry, NewSubscription, StartSpec, SubscriptionView, Subscriptions,
     definition::{self, Cause, Place},
     store,
 };
@@ -52,10 +52,14 @@ impl Subscriptions {
             return Err(Error::invalid("adoptGroup", "is for a subscription that is created"));
         }
         let now = self.ports.clock.wall();
-        let decided = definition::decide(&new, &self.limits, &self.config.defaults, now)?;
         let _changing = self.changing.lock().await;
         let entry = self.entry(name)?;
         let old = entry.definition.clone();
+        if let DeliveryMode::Push(target) = &old.mode {
+            new.push.unmask(target);
+        }
+        let decided = definition::decide(&new, &self.limits, &self.config.defaults, now)?;
+        self.check_target(&decided)?;
         let partitions = self.partitions_of(&decided.topics).await?;
         let places = self.places_of_new(&old, &decided, &partitions).await?;
         let lease = old.lease();
@@ -98,24 +102,20 @@ impl Subscriptions {
         let changed = Arc::new(changed);
         let drain_until = self.ports.clock.monotonic() + lease;
         entry.engine.redefine(changed.clone(), drain_until).await?;
-        let handled_otherwise = entry.definition.mode != changed.mode;
+        let before = &entry.definition;
+        let handled_otherwise = before.mode != changed.mode
+            || before.ordering != changed.ordering
+            || before.retry != changed.retry;
         let dispatcher = if handled_otherwise {
-            if let Some(dispatcher) = &entry.dispatcher {
-                dispatcher.stop_taking();
-            }
             self.dispatcher(&changed, &entry.engine)
         } else {
             entry.dispatcher.clone()
         };
         let entry_now = Arc::new(Entry { definition: changed, engine: entry.engine.clone(), dispatcher });
         self.entries.write().insert(entry_now.definition.name.clone(), entry_now.clone());
-        if handled_otherwise {
+        if let Some(before) = entry.dispatcher.clone().filter(|_| handled_otherwise) {
             // What it has under way may end.
-            let (before, clock) = (entry.clone(), self.ports.clock.clone());
-            tokio::spawn(async move {
-                clock.sleep_until(drain_until).await;
-                drop(before);
-            });
+            tokio::spawn(async move { before.stop(Some(drain_until)).await });
         }
         Ok(entry_now)
     }

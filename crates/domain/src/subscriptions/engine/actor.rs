@@ -2,7 +2,7 @@
 
 use super::{
     Command, Context, PartitionKey, Progress, Returned, Snapshot, backoff,
-    claiming::{Claimed, StoreState},
+    claiming::{Claimed, Left, StoreState},
     commits::{self, Committed, Mark, Part},
     deciding::{Reply, SettledBatch, Settling},
     leaving::{Leaving, Written},
@@ -107,6 +107,7 @@ pub(super) struct Actor {
     pub(super) dedup_key_errors: ExpressionErrors,
     pub(super) claiming: FuturesUnordered<BoxFuture<'static, Claimed>>,
     pub(super) store: StoreState,
+    pub(super) left: Left,
     pub(super) settling: Settling,
     pub(super) settles: FuturesUnordered<BoxFuture<'static, SettledBatch>>,
     /// Requests whose answers are not all known.
@@ -169,6 +170,7 @@ impl Actor {
             dedup_key_errors: ExpressionErrors::default(),
             claiming: FuturesUnordered::new(),
             store: StoreState::default(),
+            left: Left::default(),
             settling: Settling::default(),
             settles: FuturesUnordered::new(),
             replies: Slab::new(),
@@ -898,6 +900,7 @@ impl Actor {
         let mut next = Self::new(context, self.inbox, self.waiters_max);
         (next.waiters, next.paused) = (self.waiters, self.paused);
         (next.returned, next.back) = (self.returned, self.back);
+        next.left = self.left;
         Some(next)
     }
 

@@ -13,12 +13,13 @@ use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
     subscriptions::{
-        Cause, Payload,
+        Cause, DeliveryMode, Payload,
         expressions::{self, ExpressionErrors, Turn},
         policy::OnStoreFailure,
     },
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 use ports::{
     Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, Offset, PartitionId,
     PortError, Record, StoredRecord, Token, TopicName, TopicPartition,
@@ -32,6 +33,8 @@ use uuid::Uuid;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long attempts are known at least after a claim has ended without an outcome.
 pub(super) const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// So many of the first claims of an engine may take over what another process left.
+const TAKEN_OVER_MAX: usize = 100_000;
 /// How much longer a claim lasts than it must, at most, so that the next of a run need not extend it at once.
 const SLACK_MAX: Duration = Duration::from_secs(5);
 
@@ -70,7 +73,8 @@ pub(super) struct Claimed {
 struct Ask {
     of: KeyOf,
     token: Token,
-    ground: Ground,
+    /// The claim that it has, if it has one.
+    own: Option<Ground>,
 }
 
 /// The key of an event.
@@ -104,6 +108,27 @@ impl Origin {
                 offset: record.offset,
             },
         }
+    }
+}
+
+/// Of claims that a process of before left when it died: those of a webhook's deliveries were cut off with it,
+/// so that they are taken over at once and count no attempt. A pull or stream client may still be at work on
+/// its own, and a linked handler may be what killed the process.
+///
+/// Only what was never claimed here can be another process's, and no more than may be out is: what is claimed
+/// again is held by this one, whose claim is not to be taken from it.
+#[derive(Clone, Default)]
+pub(super) struct Left(Arc<Mutex<HashSet<ClaimKey>>>);
+
+impl Left {
+    /// Other replicas may be at it still.
+    fn takes_over(&self, context: &Context, key: ClaimKey) -> bool {
+        let is_push = matches!(context.definition.mode, DeliveryMode::Push(_));
+        if !is_push || context.config.shared {
+            return false;
+        }
+        let mut taken = self.0.lock();
+        taken.len() < TAKEN_OVER_MAX && taken.insert(key)
     }
 }
 
@@ -183,14 +208,11 @@ impl Actor {
             };
             let asked = taken.own.and_then(|own| own.asked);
             let token = asked.unwrap_or_else(|| Token(self.rng.random()));
-            let ground = match taken.own {
-                Some(Own { tag, counted, .. }) => Ground::Own { token: tag.token, counted },
-                None => Ground::Free,
-            };
-            asks.push(Some(Ask { of, token, ground }));
+            let own = taken.own.map(|Own { tag, counted, .. }| Ground::Own { token: tag.token, counted });
+            asks.push(Some(Ask { of, token, own }));
         }
         let mut batch = Batch { waiter, reserved, tags: Vec::new(), until: self.context.now() + lease };
-        let context = self.context.clone();
+        let (context, left) = (self.context.clone(), self.left.clone());
         self.claiming.push(Box::pin(async move {
             let mut key_errors = ExpressionErrors::default();
             let asks = context.keyed(asks, &mut key_errors).await;
@@ -200,14 +222,13 @@ impl Actor {
             for ask in asks {
                 let ask = ask.filter(|(tag, _)| seen.insert(tag.key));
                 batch.tags.push(ask.as_ref().map(|(tag, _)| *tag));
-                requests.extend(ask.map(|(ClaimTag { key, token }, ground)| ClaimRequest {
-                    key,
-                    token,
-                    lease,
-                    keep,
-                    ground,
-                    note: Bytes::new(),
-                }));
+                let Some((ClaimTag { key, token }, own)) = ask else { continue };
+                let ground = match own {
+                    Some(own) => own,
+                    None if left.takes_over(&context, key) => Ground::TakeOver { counted: false },
+                    None => Ground::Free,
+                };
+                requests.push(ClaimRequest { key, token, lease, keep, ground, note: Bytes::new() });
             }
             let outcome = store.claim(requests).await;
             Claimed { batch, outcome, key_errors }
@@ -354,12 +375,12 @@ impl Context {
         &self,
         asks: Vec<Option<Ask>>,
         errors: &mut ExpressionErrors,
-    ) -> Vec<Option<(ClaimTag, Ground)>> {
+    ) -> Vec<Option<(ClaimTag, Option<Ground>)>> {
         let clock = &*self.ports.clock;
         let mut turn = Turn::new(clock);
         let mut keyed = Vec::with_capacity(asks.len());
         for ask in asks {
-            let Some(Ask { of, token, ground }) = ask else {
+            let Some(Ask { of, token, own }) = ask else {
                 keyed.push(None);
                 continue;
             };
@@ -378,7 +399,7 @@ impl Context {
                     }
                 }
             };
-            keyed.push(Some((ClaimTag { key, token }, ground)));
+            keyed.push(Some((ClaimTag { key, token }, own)));
         }
         keyed
     }

@@ -87,6 +87,8 @@ pub(super) struct Handed {
     pub(super) first: PartitionId,
     /// Names the subscription and the log there.
     pub(super) log: u64,
+    /// Names the epoch: in another one it is another delivery.
+    pub(super) epoch: u32,
     /// The delivery. Its record says the offset there.
     pub(super) delivery: Delivery,
 }
@@ -97,14 +99,22 @@ impl Handed {
             Some(of) => {
                 let record = delivery.record.record.clone();
                 delivery.record = Arc::new(StoredRecord { offset: of.offset, record });
-                Self { key, topic: of.topic.clone(), first: of.partition, log: of.log, delivery }
+                let epoch = fold(&of.epoch);
+                Self { key, topic: of.topic.clone(), first: of.partition, log: of.log, epoch, delivery }
             }
             None => {
                 let (topic, log) = (owned.partition.topic.clone(), owned.log);
-                Self { key, topic, first: key.partition, log, delivery }
+                Self { key, topic, first: key.partition, log, epoch: fold(&owned.epoch.id), delivery }
             }
         }
     }
+}
+
+/// A short name of an epoch.
+fn fold(epoch: &Uuid) -> u32 {
+    let (high, low) = epoch.as_u64_pair();
+    let both = high ^ low;
+    (both >> 32) as u32 ^ both as u32
 }
 
 /// A lease that goes back as if it had never been given.
