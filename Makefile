@@ -31,6 +31,7 @@ test: ## all tests, against a real Kafka, Redis and PostgreSQL that it starts an
 test-matrix: ## the tests again on a Kafka of three nodes, and every set of features built
 	@scripts/setup.sh test
 	cargo check --locked -p event-streaming-app --no-default-features --features embedded
+	cargo check --locked -p event-streaming-embed --all-targets
 	cargo check --locked -p event-streaming-ports --all-features
 	cargo check --locked -p event-streaming-tests --all-targets --all-features
 	@scripts/test.sh --kafka3 -p event-streaming-adapters-kafka -p event-streaming-tests

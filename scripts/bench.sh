@@ -20,6 +20,7 @@ cargo build --release --locked -p event-streaming-app -p event-streaming-bench
 # Before any server is up: they take the disk and both cores for themselves.
 if [[ " $* " != *" --only"* ]]; then
   cargo bench --locked -p event-streaming-adapters-embedded --bench append --bench claims
+  cargo bench --locked -p event-streaming-domain --bench core
 fi
 
 if [[ -z ${KAFKA_BROKERS:-} ]]; then

@@ -17,15 +17,18 @@ fn may_depend(from: &str, to: &str, kind: DependencyKind) -> bool {
     match (from, to) {
         // Nothing stands on the composition root, on the end-to-end tests or on the benches.
         (_, "app" | "tests" | "bench") => false,
-        // The benches speak to the service as a client does, in its protocol buffers.
-        ("bench", to) => to == "api-grpc",
+        // The benches speak to the service as a client does, in its protocol buffers, or as an application does
+        // that it is embedded in.
+        ("bench", to) => matches!(to, "api-grpc" | "embed"),
         // They use everything, and the product is not made of them.
         ("tests", _) => true,
+        // A second way to put the parts together, for those who link them; the first does not stand on it.
+        (_, "embed") => false,
         (from, "ports") => from != "ports",
         (_, "testkit") => is_test,
-        (from, "domain") => from == "app" || from.starts_with("api-"),
+        (from, "domain") => matches!(from, "app" | "embed") || from.starts_with("api-"),
         (from, to) if to.starts_with("adapters-") => match from {
-            "app" => true,
+            "app" | "embed" => true,
             // The memory backend is the reference model that their tests run on.
             "testkit" | "domain" | "api-http" | "api-grpc" => is_test && to == "adapters-embedded",
             _ => false,
@@ -96,6 +99,9 @@ fn the_directions_are_those_of_the_map() {
         ("app", "adapters-kafka"),
         ("app", "domain"),
         ("bench", "api-grpc"),
+        ("bench", "embed"),
+        ("embed", "domain"),
+        ("embed", "adapters-kafka"),
         ("api-grpc", "domain"),
         ("domain", "ports"),
         ("adapters-embedded", "ports"),
@@ -117,6 +123,9 @@ fn the_directions_are_those_of_the_map() {
         ("api-http", "api-grpc"),
         ("api-http", "app"),
         ("app", "testkit"),
+        ("app", "embed"),
+        ("embed", "api-http"),
+        ("domain", "embed"),
         ("bench", "adapters-kafka"),
         ("bench", "app"),
         ("testkit", "domain"),
@@ -140,9 +149,10 @@ fn every_crate_is_named_after_its_folder_and_has_a_place_on_the_map() {
         let expected =
             if folder == "tests" { "tests/Cargo.toml".into() } else { format!("crates/{folder}/Cargo.toml") };
         assert_eq!(manifest, Utf8Path::new(&expected));
-        let on_the_map = matches!(folder, "app" | "bench" | "domain" | "ports" | "testkit" | "tests")
-            || folder.starts_with("api-")
-            || folder.starts_with("adapters-");
+        let on_the_map =
+            matches!(folder, "app" | "bench" | "domain" | "embed" | "ports" | "testkit" | "tests")
+                || folder.starts_with("api-")
+                || folder.starts_with("adapters-");
         assert!(on_the_map, "{folder} needs a place on the map, and in `may_depend`");
     }
 }

@@ -5,7 +5,10 @@
 //! [`group`] shares a group's partitions among the members of this process, over either of them.
 
 mod claims;
+mod clock;
 pub mod disk;
 pub mod group;
 pub mod memory;
 pub mod tables;
+
+pub use clock::SystemClock;

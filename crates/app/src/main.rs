@@ -5,7 +5,6 @@
 
 mod backends;
 mod cli;
-mod clock;
 mod config;
 mod demo;
 mod health;

@@ -7,12 +7,12 @@
 
 use crate::{
     backends::Backends,
-    clock::SystemClock,
     config::{Config, Loaded},
     health::{self, Watch},
     stop::{Panics, Reason, Signals},
     telemetry,
 };
+use adapters_embedded::SystemClock;
 use domain::{
     browse::Browser,
     publish::Publisher,

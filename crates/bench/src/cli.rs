@@ -22,6 +22,31 @@ pub(crate) enum Command {
         /// `host:port`, separated by commas.
         brokers: String,
     },
+    /// All of a topic by the client library, as a process of its own.
+    #[command(hide = true)]
+    BareConsumer { brokers: String, topic: String, events: u64 },
+    /// All of a topic by a handler of an application that embeds the service.
+    #[command(hide = true)]
+    Handler {
+        brokers: String,
+        topic: String,
+        events: u64,
+        data: PathBuf,
+        #[arg(long)]
+        dedup: bool,
+    },
+    /// Single events at a rate from publisher to handler, or to receipt, in one application.
+    #[command(hide = true)]
+    PacedHandler {
+        data: PathBuf,
+        rate: u32,
+        warm_up_ms: u64,
+        length_ms: u64,
+        #[arg(long)]
+        dedup: bool,
+        #[arg(long)]
+        receipts: bool,
+    },
 }
 
 #[derive(Args, Debug)]

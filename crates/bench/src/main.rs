@@ -1,11 +1,12 @@
 //! The benches: the service as its users run it, beside the same work done with less in between, and
 //! beside peers, in interleaved rounds on one machine. `docs/benchmarks.md` says how it is measured.
 //!
-//! This crate must never reach into the service: it knows its binary, its HTTP paths and its protocol
-//! buffers, as any client does.
+//! This crate must never reach into the service: it knows its binary, its HTTP paths, its protocol buffers
+//! and the crate that applications embed, as any client does.
 
 mod bare;
 mod cli;
+mod consumer;
 mod events;
 mod http;
 mod kafka;
@@ -33,6 +34,16 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let run = match cli.command {
         Some(Command::BareRoute { brokers }) => bare::serve(&brokers),
+        Some(Command::BareConsumer { brokers, topic, events }) => consumer::bare(&brokers, &topic, events),
+        Some(Command::Handler { brokers, topic, events, data, dedup }) => {
+            consumer::handler(&brokers, &topic, events, &data, dedup)
+        }
+        Some(Command::PacedHandler { data, rate, warm_up_ms, length_ms, dedup, receipts }) => {
+            let millis = std::time::Duration::from_millis;
+            let window = measure::Window::after(millis(warm_up_ms), millis(length_ms));
+            let to = if receipts { consumer::To::Receipt } else { consumer::To::Handler { dedup } };
+            consumer::paced(&data, rate, window, to)
+        }
         None => bench(&cli.options),
     };
     match run {

@@ -39,6 +39,17 @@ impl Server {
         ready: &str,
         log: &Path,
     ) -> Outcome<Self> {
+        Self::start_within(PATIENCE, program, arguments, ready, log).await
+    }
+
+    /// The same with another patience.
+    pub(crate) async fn start_within(
+        patience: Duration,
+        program: &Path,
+        arguments: &[OsString],
+        ready: &str,
+        log: &Path,
+    ) -> Outcome<Self> {
         let file = File::create(log).map_err(|e| format!("{}: {e}", log.display()))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
@@ -53,7 +64,7 @@ impl Server {
         let pid = child.id().ok_or("a process without an id")?;
         let stdout = child.stdout.take().ok_or("a process without an output")?;
         let mut lines = BufReader::new(stdout).lines();
-        let said = timeout(PATIENCE, async {
+        let said = timeout(patience, async {
             while let Ok(Some(line)) = lines.next_line().await {
                 if line.starts_with(ready) {
                     return Some(line);

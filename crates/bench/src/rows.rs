@@ -36,8 +36,18 @@ pub(crate) enum Way {
     Flood,
     /// The producer itself, records due at a rate a second.
     PacedRaw { rate: u32 },
-    /// One stream over gRPC from the service on its embedded log, with so many deliveries out.
-    Subscribe { credits: u32, acks: Acks, dedup: bool },
+    /// One stream over gRPC, with so many deliveries out.
+    Subscribe { server: On, credits: u32, acks: Acks, dedup: bool },
+    /// Pulls of so many over HTTP, one after the other on each connection.
+    Pull { server: On, max: usize, connections: usize, dedup: bool },
+    /// A handler in an application with the service inside, on Kafka.
+    Handler { dedup: bool },
+    /// The client library's consumer.
+    RawConsume,
+    /// Single events due at a rate a second, from publisher to handler in one application on the embedded log.
+    PacedHandler { rate: u32, dedup: bool },
+    /// The same to their receipts alone.
+    PacedReceipt { rate: u32 },
     /// Kafka's own `ProducerPerformance`.
     KafkaTool,
     /// `nats bench js pub sync`.
@@ -75,6 +85,8 @@ pub(crate) enum Figure {
     Rate,
     /// The 99th percentile: at most `bound` times the other's.
     P99,
+    /// The 99th percentile: at most `bound` ms, whatever is beside it.
+    P99Ms,
 }
 
 /// The most resident memory of the service in MB, whatever the load.
@@ -140,6 +152,56 @@ pub(crate) const ROWS: &[Row] = &[
         targets: &[Target { figure: Figure::P99, beside: 2, bound: 1.5 }],
     },
     Row {
+        name: "consume-handler",
+        about: "all of a topic of Kafka, each key in order, committed: a handler in a Rust application",
+        peers: false,
+        contenders: &[
+            Contender { name: "Rust handler", way: Way::Handler { dedup: false } },
+            Contender { name: "Rust handler, deduplicated durably", way: Way::Handler { dedup: true } },
+            Contender { name: "rdkafka", way: Way::RawConsume },
+        ],
+        targets: &[Target { figure: Figure::Rate, beside: 2, bound: 0.5 }],
+    },
+    Row {
+        name: "consume-grpc",
+        about: "the same: one gRPC stream, acknowledged as it comes",
+        peers: false,
+        contenders: &[
+            Contender { name: "service", way: subscribe(On::Kafka, Acks::Together, false) },
+            Contender {
+                name: "service, deduplicated durably",
+                way: subscribe(On::Kafka, Acks::Together, true),
+            },
+            Contender { name: "rdkafka", way: Way::RawConsume },
+        ],
+        targets: &[Target { figure: Figure::Rate, beside: 2, bound: 0.35 }],
+    },
+    Row {
+        name: "consume-http",
+        about: "the same: HTTP, pulls of 100, 8 connections",
+        peers: false,
+        contenders: &[
+            Contender { name: "service", way: pull(false) },
+            Contender { name: "service, deduplicated durably", way: pull(true) },
+            Contender { name: "rdkafka", way: Way::RawConsume },
+        ],
+        targets: &[],
+    },
+    Row {
+        name: "handled",
+        about: "embedded log, one application: 1000 single events a second from publisher to handler",
+        peers: false,
+        contenders: &[
+            Contender { name: "to the handler", way: Way::PacedHandler { rate: RATE, dedup: false } },
+            Contender {
+                name: "to the handler, claimed first",
+                way: Way::PacedHandler { rate: RATE, dedup: true },
+            },
+            Contender { name: "to the receipt alone", way: Way::PacedReceipt { rate: RATE } },
+        ],
+        targets: &[Target { figure: Figure::P99Ms, beside: 0, bound: 25.0 }],
+    },
+    Row {
         name: "peers-single",
         about: "embedded log, durable at every receipt: single events, 64 clients",
         peers: true,
@@ -171,12 +233,18 @@ pub(crate) const ROWS: &[Row] = &[
         about: "embedded log: one client takes all of a topic and acknowledges each event",
         peers: true,
         contenders: &[
-            Contender { name: "service, gRPC, without deduplication", way: subscribe(Acks::Together, false) },
+            Contender {
+                name: "service, gRPC, without deduplication",
+                way: subscribe(On::Embedded, Acks::Together, false),
+            },
             Contender {
                 name: "service, gRPC, a request an event, without deduplication",
-                way: subscribe(Acks::OneByOne, false),
+                way: subscribe(On::Embedded, Acks::OneByOne, false),
             },
-            Contender { name: "service, gRPC, acknowledged durably", way: subscribe(Acks::Together, true) },
+            Contender {
+                name: "service, gRPC, acknowledged durably",
+                way: subscribe(On::Embedded, Acks::Together, true),
+            },
             Contender { name: "NATS JetStream, acknowledgements not waited for", way: Way::NatsConsume },
         ],
         targets: &[Target { figure: Figure::Rate, beside: 3, bound: 1.0 }],
@@ -184,8 +252,12 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// As many deliveries out as a subscription allows by default.
-const fn subscribe(acks: Acks, dedup: bool) -> Way {
-    Way::Subscribe { credits: 1000, acks, dedup }
+const fn subscribe(server: On, acks: Acks, dedup: bool) -> Way {
+    Way::Subscribe { server, credits: 1000, acks, dedup }
+}
+
+const fn pull(dedup: bool) -> Way {
+    Way::Pull { server: On::Kafka, max: 100, connections: 8, dedup }
 }
 
 /// Eight streams.

@@ -5,7 +5,7 @@ mod consuming;
 use crate::{
     Outcome, bare,
     cli::Options,
-    events, http,
+    consumer, events, http,
     kafka::{self, Kafka},
     load,
     measure::{Run, Tally, Window},
@@ -43,6 +43,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
         measured.push(session.measure(row).await?);
         report::print_row(measured.last().unwrap_or(&Measured { row, runs: Vec::new() }));
     }
+    session.empty().await?;
     let json = options.json.clone().unwrap_or_else(|| beside.join("bench.json"));
     report::finish(&measured, &session.peaks, options, &json)
 }
@@ -71,6 +72,8 @@ struct Session<'a> {
     peaks: HashMap<&'static str, f64>,
     /// The last rate of those who are told a number of events rather than a time.
     paces: HashMap<&'static str, f64>,
+    /// The topic that contenders on Kafka consume.
+    filled: Option<consuming::Filled>,
     topics: u32,
 }
 
@@ -96,6 +99,7 @@ impl<'a> Session<'a> {
             nats: None,
             peaks: HashMap::new(),
             paces: HashMap::new(),
+            filled: None,
             topics: topics.wrapping_mul(1000),
         })
     }
@@ -132,7 +136,13 @@ impl<'a> Session<'a> {
                 kafka.create(&topic).await?;
                 self.raw(contender, &topic).await
             }
-            Way::Subscribe { .. } => self.consume(contender, &topic).await,
+            Way::Subscribe { .. } | Way::Pull { .. } | Way::Handler { .. } | Way::RawConsume => {
+                self.consume(contender, &topic).await
+            }
+            Way::PacedHandler { rate, dedup } => {
+                self.paced_handler(rate, consumer::To::Handler { dedup }).await
+            }
+            Way::PacedReceipt { rate } => self.paced_handler(rate, consumer::To::Receipt).await,
             Way::KafkaTool => self.kafka_tool(contender, &topic).await,
             Way::NatsSync { clients } => self.nats(contender, &topic, clients, None).await,
             Way::NatsAsync { clients, in_flight } => {

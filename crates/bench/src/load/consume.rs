@@ -9,7 +9,7 @@ use api_grpc::proto::{
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, client::Grpc, codegen::http::uri::PathAndQuery, transport::Endpoint};
 
@@ -26,6 +26,13 @@ pub(crate) enum Acks {
     OneByOne,
 }
 
+/// From the first delivery to the last confirmation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) first: Instant,
+    pub(crate) last: Instant,
+}
+
 /// Takes `events` deliveries of a subscription and acknowledges each; returns when all acknowledgements were
 /// answered with `ok`.
 pub(crate) async fn all(
@@ -34,7 +41,7 @@ pub(crate) async fn all(
     credits: u32,
     acks: Acks,
     events: u64,
-) -> Outcome<()> {
+) -> Outcome<Span> {
     let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|e| format!("no address: {e}"))?;
     let channel = endpoint.tcp_nodelay(true).connect().await.map_err(|e| format!("no connection: {e}"))?;
     let mut client = Grpc::new(channel);
@@ -50,10 +57,12 @@ pub(crate) async fn all(
     let answers = client.streaming(request, PathAndQuery::from_static(METHOD), Ready).await;
     let mut answers = answers.map_err(|status| refused(&status))?.into_inner();
     let mut done = 0;
+    let mut first = None;
     while done < events {
         let answer = answers.message().await.map_err(|status| refused(&status))?;
         let answer = answer.ok_or("the stream ended before its last answer")?;
         if let Some(ids) = delivered(&answer) {
+            first.get_or_insert_with(Instant::now);
             for said in ids.chunks(if acks == Acks::Together { ids.len() } else { 1 }) {
                 send(acknowledgement(said))?;
             }
@@ -61,7 +70,10 @@ pub(crate) async fn all(
             done += confirmed(answer)?;
         }
     }
-    if done == events { Ok(()) } else { Err(format!("{done} deliveries of {events} events were confirmed")) }
+    match first {
+        Some(first) if done == events => Ok(Span { first, last: Instant::now() }),
+        _ => Err(format!("{done} deliveries of {events} events were confirmed")),
+    }
 }
 
 /// The `ackId`s of a message of deliveries; none of another message.

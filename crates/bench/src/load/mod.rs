@@ -4,6 +4,7 @@ pub(crate) mod consume;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod paced;
+pub(crate) mod pull;
 pub(crate) mod raw;
 
 use crate::Outcome;

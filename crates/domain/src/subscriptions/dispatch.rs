@@ -13,6 +13,7 @@
 
 use super::{
     circuit::{Allowed, Circuit, CircuitConfig, Seen},
+    counts::Counts,
     definition::Cause,
     engine::{EngineHandle, Handed, Item, Offer},
 };
@@ -62,9 +63,11 @@ impl Default for HandlerOptions {
 }
 
 /// How a subscription's handler is called.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) options: HandlerOptions,
+    /// What it answers is counted here.
+    pub(super) counts: Arc<Counts>,
     /// So many events that have no order among themselves go into one call; 1 keeps each by itself.
     pub(super) together: usize,
     /// The longest that a handler may put off what it is given.
@@ -156,7 +159,7 @@ impl Dispatcher {
 
 /// A run, with the part of it that is not handled yet.
 struct Run {
-    leases: VecDeque<(Handed, HandlerDelivery)>,
+    leases: VecDeque<Handed>,
     /// How many of them the call that is under way is for.
     count: usize,
     probe: bool,
@@ -166,6 +169,8 @@ struct Run {
 struct Back {
     run: usize,
     outcomes: Vec<Outcome>,
+    /// When it was called.
+    since: Monotonic,
 }
 
 struct Work {
@@ -247,7 +252,11 @@ impl Work {
         // A probe is one delivery, whatever its key has behind it.
         let (max, lanes) = match allowed {
             _ if stopping || free == 0 => (0, 0),
-            Allowed::All => (usize::MAX, free.saturating_mul(self.plan.together)),
+            // Half of them at once, so that the engine is at the next ones while the handler is at these.
+            Allowed::All => {
+                let calls = free.min(self.plan.options.concurrency.div_ceil(2));
+                (usize::MAX, calls.saturating_mul(self.plan.together))
+            }
             Allowed::Probe => (1, 1),
             Allowed::Wait(until) => {
                 self.pull = None;
@@ -272,9 +281,9 @@ impl Work {
             self.watched.lock().circuit.probe();
         }
         let together = self.plan.together;
-        let mut run: VecDeque<(Handed, HandlerDelivery)> = VecDeque::new();
+        let mut run: VecDeque<Handed> = VecDeque::new();
         for handed in handed {
-            let same = run.back().is_some_and(|(last, _)| {
+            let same = run.back().is_some_and(|last| {
                 together > 1 && run.len() < together
                     || last.key == handed.key
                         && last.delivery.run == handed.delivery.run
@@ -284,8 +293,7 @@ impl Work {
                 let leases = std::mem::take(&mut run);
                 self.call(Run { leases, count: 0, probe });
             }
-            let delivery = of(&handed);
-            run.push_back((handed, delivery));
+            run.push_back(handed);
         }
         if !run.is_empty() {
             self.call(Run { leases: run, count: 0, probe });
@@ -296,15 +304,14 @@ impl Work {
         let options = &self.plan.options;
         let count = if options.whole_runs { run.leases.len() } else { 1 };
         run.count = count;
-        let deadline = self.clock.monotonic() + options.timeout;
+        let now = self.clock.monotonic();
+        let deadline = now + options.timeout;
         let (handler, clock) = (self.handler.clone(), self.clock.clone());
-        let mut deliveries: Vec<_> =
-            run.leases.iter().take(count).map(|(_, delivery)| delivery.clone()).collect();
-        deliveries.iter_mut().for_each(|delivery| delivery.deadline = deadline);
+        let deliveries: Vec<_> = run.leases.iter().take(count).map(|handed| of(handed, deadline)).collect();
         let run = self.runs.insert(run);
         self.calls.push(Box::pin(async move {
             let outcomes = guarded(&*handler, &deliveries, &*clock, deadline).await;
-            Back { run, outcomes }
+            Back { run, outcomes, since: now }
         }));
     }
 
@@ -313,10 +320,12 @@ impl Work {
         let Some(mut run) = self.runs.try_remove(back.run) else { return };
         let (count, outcomes) = (run.count, back.outcomes);
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        self.plan.counts.call(now.since(back.since));
         let mut outcomes = outcomes.into_iter();
         for _ in 0..count {
-            let Some((handed, _)) = run.leases.pop_front() else { break };
+            let Some(handed) = run.leases.pop_front() else { break };
             let outcome = outcomes.next().unwrap_or_else(no_answer);
+            self.plan.counts.outcome(&outcome);
             let seen = match &outcome {
                 Outcome::Retry { outage: true, .. } => Seen::Outage,
                 Outcome::NotReached { .. } => Seen::NotReached,
@@ -340,7 +349,7 @@ impl Work {
             self.push(&handed, decision);
             if !goes_on && self.plan.together == 1 {
                 // What comes after it was not handled, or does not count: it comes again behind it.
-                for (handed, _) in std::mem::take(&mut run.leases) {
+                for handed in std::mem::take(&mut run.leases) {
                     self.push(&handed, Decision::Release { after: Duration::ZERO });
                 }
                 return;
@@ -379,7 +388,7 @@ impl Work {
         self.pull = None;
         self.calls.clear();
         for (_, run) in std::mem::take(&mut self.runs) {
-            for (handed, _) in run.leases {
+            for handed in run.leases {
                 self.push(&handed, Decision::Release { after: Duration::ZERO });
             }
         }
@@ -402,12 +411,12 @@ impl Work {
     }
 }
 
-fn of(handed: &Handed) -> HandlerDelivery {
+fn of(handed: &Handed, deadline: Monotonic) -> HandlerDelivery {
     let delivery = &handed.delivery;
     HandlerDelivery {
         id: format!("{:016x}-{:08x}-{}-{}", handed.log, handed.epoch, handed.first, delivery.record.offset),
         attempt: delivery.attempt,
-        deadline: delivery.deadline,
+        deadline,
         topic: handed.topic.clone(),
         partition: handed.first,
         record: delivery.record.clone(),

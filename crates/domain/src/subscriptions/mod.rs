@@ -11,6 +11,7 @@
 //! 3. An `ackId` is believed only when its signature is this service's and it names this subscription.
 
 pub mod circuit;
+mod counts;
 mod definition;
 mod dispatch;
 mod engine;
@@ -20,6 +21,7 @@ pub mod policy;
 mod replacing;
 mod store;
 
+pub use counts::HandlerCounts;
 pub(crate) use definition::one_of;
 pub use dispatch::HandlerOptions;
 pub use expressions::{ExpressionError, ExpressionErrors};
@@ -41,6 +43,7 @@ use crate::{
 };
 use bytestring::ByteString;
 use circuit::CircuitConfig;
+use counts::Counts;
 use definition::Place;
 use dispatch::{Dispatcher, Plan};
 use engine::{EngineHandle, Item, PartitionKey, Snapshot};
@@ -246,8 +249,8 @@ impl Entry {
     }
 }
 
-/// A handler of this process, and how it is called.
-type Linked = (Arc<dyn EventHandler>, HandlerOptions);
+/// A handler of this process, how it is called, and what it has answered.
+type Linked = (Arc<dyn EventHandler>, HandlerOptions, Arc<Counts>);
 
 /// The subscriptions of this replica.
 #[derive(Debug)]
@@ -593,13 +596,28 @@ impl Subscriptions {
             let detail = format!("`{name}` pushes its events to its webhook, and takes no other handler");
             return Err(Error::new(ErrorCode::Conflict, detail));
         }
-        self.handlers.write().insert(name.clone(), (handler, options));
-        if let Some(entry) = entry {
-            entry.stop(None).await;
-            let entry = self.enter(entry.definition.clone());
-            self.entries.write().insert(entry.definition.name.clone(), entry);
+        self.handlers.write().insert(name.clone(), (handler, options, Arc::default()));
+        match entry {
+            // A handler that is there already may be at work, and is ended in order.
+            Some(entry) if entry.dispatcher.is_some() => {
+                entry.stop(None).await;
+                let entry = self.enter(entry.definition.clone());
+                self.entries.write().insert(name, entry);
+            }
+            // The engine goes on: leaving its group and joining again would take seconds.
+            Some(entry) => {
+                let (definition, engine) = (entry.definition.clone(), entry.engine.clone());
+                let dispatcher = self.dispatcher(&definition, &engine);
+                self.entries.write().insert(name, Arc::new(Entry { definition, engine, dispatcher }));
+            }
+            None => {}
         }
         Ok(())
+    }
+
+    /// What the handler of this process has answered for a subscription; `None` where it has none.
+    pub fn handler_counts(&self, name: &str) -> Option<HandlerCounts> {
+        self.handlers.read().get(name).map(|(_, _, counts)| counts.now())
     }
 
     /// Pauses a subscription by the service's own decision, and keeps that.
@@ -667,11 +685,12 @@ impl Subscriptions {
 
     /// What gives an engine's deliveries to the handler that this process has for them, if it has one.
     fn dispatcher(&self, definition: &Definition, engine: &Arc<EngineHandle>) -> Option<Arc<Dispatcher>> {
-        let (handler, options) = self.handler_of(definition)?;
+        let (handler, options, counts) = self.handler_of(definition)?;
         let on_gone = self.on_pause(definition, "handler-gone");
         let on_gone = Box::new(move |failure: Failure| on_gone(failure.message));
         let clock = self.ports.clock.clone();
-        let plan = Plan { options, together: definition.together(), after_max: definition.retry.max_delay };
+        let (together, after_max) = (definition.together(), definition.retry.max_delay);
+        let plan = Plan { options, counts, together, after_max };
         Some(Arc::new(Dispatcher::spawn(engine.clone(), handler, plan, clock, on_gone)))
     }
 
@@ -704,7 +723,7 @@ impl Subscriptions {
         };
         let clock = self.ports.clock.clone();
         match push::handler(name, target.clone(), definition.payload, webhooks, clock) {
-            Ok(handler) => Some((handler, options)),
+            Ok(handler) => Some((handler, options, Arc::default())),
             Err(error) => {
                 tracing::error!(subscription = %definition.name, %error, "a stored target cannot be pushed to");
                 None

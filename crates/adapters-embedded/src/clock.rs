@@ -1,4 +1,4 @@
-//! The machine's clocks as the domain's.
+//! The machine's clocks.
 
 use async_trait::async_trait;
 use ports::{Clock, Monotonic, Timestamp};
@@ -7,14 +7,20 @@ use tokio::time::Instant;
 
 /// The wall clock and the steady clock of this machine.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SystemClock {
+pub struct SystemClock {
     beginning: Instant,
 }
 
 impl SystemClock {
     /// A clock whose steady time begins now.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { beginning: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -1,0 +1,136 @@
+//! How a service is put together.
+
+use crate::{Service, backends::Backends};
+use adapters_embedded::SystemClock;
+use adapters_kafka::KafkaConfig;
+use bytestring::ByteString;
+use domain::{
+    Error, ErrorCode, Limits, Result,
+    publish::{PublishConfig, Publisher},
+    subscriptions::{DeliveryConfig, Subscriptions},
+    topics::{TopicDefaults, Topics},
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+/// What a service is told. What is not said is as the binary has it by default.
+#[derive(Clone, Debug)]
+#[must_use = "nothing runs before `start`"]
+pub struct Builder {
+    data_dir: PathBuf,
+    kafka: Option<KafkaConfig>,
+    limits: Limits,
+    publish: PublishConfig,
+    delivery: DeliveryConfig,
+    source: ByteString,
+    drain_timeout: Duration,
+    shutdown_timeout: Duration,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            kafka: None,
+            limits: Limits::default(),
+            publish: PublishConfig::default(),
+            delivery: DeliveryConfig::default(),
+            source: ByteString::from_static("/event-streaming"),
+            drain_timeout: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// Keeps events, definitions and claims in this directory, which is made where it does not exist; `data`
+    /// unless said. One process at a time can have it.
+    pub fn embedded(mut self, data_dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = data_dir.into();
+        self.kafka = None;
+        self
+    }
+
+    /// Keeps events in this Kafka, and definitions and claims in the directory. Needs the feature `kafka`.
+    pub fn kafka(mut self, kafka: KafkaConfig, data_dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = data_dir.into();
+        self.delivery.member.clone_from(&kafka.client_id);
+        self.kafka = Some(kafka);
+        self
+    }
+
+    /// The source of events that have none, a URI reference.
+    pub fn source(mut self, source: impl Into<ByteString>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// The bounds on calls and events.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where events without a topic go, and how they are spread over partitions.
+    pub fn publish(mut self, publish: PublishConfig) -> Self {
+        self.publish = publish;
+        self
+    }
+
+    /// How delivery works inside, and what a subscription does where nobody says.
+    pub fn delivery(mut self, delivery: DeliveryConfig) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// How long a stop waits for handlers that are at work, and how long it may take in all.
+    pub fn stop_within(mut self, drain: Duration, all: Duration) -> Self {
+        (self.drain_timeout, self.shutdown_timeout) = (drain.min(all), all);
+        self
+    }
+
+    /// Opens and starts it, with the subscriptions that the directory holds; what is due to them waits
+    /// until they have a handler. Must be called within a Tokio runtime with its timer on, on which all of
+    /// it runs. Does not wait for a Kafka that is not there.
+    ///
+    /// # Errors
+    /// `unavailable` where the directory is another process's or cannot be read, `not_supported` where
+    /// Kafka was not built in, `invalid_request` where its client refuses its settings.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops what was started.
+    pub async fn start(self) -> Result<Service> {
+        let Self { data_dir, kafka, limits, publish, delivery, source, drain_timeout, shutdown_timeout } =
+            self;
+        let clock = Arc::new(SystemClock::new());
+        let limits = Arc::new(limits);
+        let opening = {
+            let (limits, clock) = (limits.clone(), clock.clone());
+            tokio::task::spawn_blocking(move || Backends::open(&data_dir, kafka, &limits, clock))
+        };
+        let opened = opening.await;
+        let opened = opened.map_err(|_| Error::new(ErrorCode::Internal, "opening the backends panicked"))?;
+        let backends = opened?;
+        let ports = backends.ports.clone();
+        let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
+        let topics =
+            Topics::new(backends.admin.clone(), ports.log.clone(), clock.clone(), limits.clone(), defaults);
+        let publisher = Arc::new(Publisher::with_store(
+            ports.log.clone(),
+            topics.clone(),
+            clock.clone(),
+            limits.clone(),
+            publish,
+            Some(ports.idempotency.clone()),
+        ));
+        let subscriptions = Subscriptions::new(ports, topics.clone(), limits, delivery);
+        subscriptions.start().await?;
+        Ok(Service {
+            publisher,
+            topics,
+            subscriptions,
+            backends,
+            clock,
+            source,
+            drain_timeout,
+            shutdown_timeout,
+        })
+    }
+}
