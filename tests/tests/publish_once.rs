@@ -15,8 +15,8 @@ async fn send(client: &Client, topic: &str, key: &str, event: &Value) -> (u16, V
     let path = format!("/v1/topics/{topic}/events");
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
     let answer = client.post_bytes(&path, &headers, event.to_string()).await;
-    let status = answer.status;
-    (status.as_u16(), answer.expect(status))
+    let status = answer.status.as_u16();
+    (status, answer.expect(status))
 }
 
 async fn a_key_that_is_used_again_gives_the_first_receipt_also_after_a_kill(log: Log) {

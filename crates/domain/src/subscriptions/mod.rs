@@ -15,6 +15,7 @@ mod counts;
 mod definition;
 mod dispatch;
 mod engine;
+mod expressions;
 mod mirror;
 pub mod policy;
 mod replacing;
@@ -23,6 +24,7 @@ mod store;
 pub use counts::HandlerCounts;
 pub(crate) use definition::one_of;
 pub use dispatch::HandlerOptions;
+pub use expressions::{ExpressionError, ExpressionErrors};
 
 pub use definition::{
     Cause, Definition, DeliveryMode, NewSubscription, Paused, Payload, StartSpec, State, SubscriptionView,
@@ -34,6 +36,7 @@ use crate::{
         Decision, Status,
         ack_id::{AckIds, AckTarget},
     },
+    digits::{push_decimal, push_hex},
     error::{Error, ErrorCode, Result, invalid_name},
     limits::Limits,
     push,
@@ -674,7 +677,7 @@ impl Subscriptions {
             self.ports.clone(),
             self.topics.clone(),
             self.config.clone(),
-            self.limits.pull_waiters_max,
+            &self.limits,
             Arc::new(move |cause| on_storm(cause.detail)),
         ));
         let dispatcher = self.dispatcher(&definition, &engine);
@@ -829,7 +832,8 @@ impl Subscriptions {
     async fn view(&self, entry: &Entry) -> SubscriptionView {
         // An engine that ends this moment is a member of nothing any more.
         let snapshot = entry.engine.snapshot().await.unwrap_or_default();
-        let Snapshot { joined, in_flight, held, paused, changing, mut causes, progress } = snapshot;
+        let Snapshot { joined, in_flight, held, paused, changing, mut causes, progress, .. } = snapshot;
+        let Snapshot { filtered, filter_errors, dedup_key_errors, .. } = snapshot;
         let definition = &entry.definition;
         if matches!(definition.mode, DeliveryMode::Push(_)) && entry.dispatcher.is_none() {
             // It was kept by a program that could push there.
@@ -873,6 +877,9 @@ impl Subscriptions {
             lag,
             in_flight: in_flight as u64,
             held: held as u64,
+            filtered,
+            filter_errors,
+            dedup_key_errors,
             members: if joined { vec![self.config.member.clone()] } else { Vec::new() },
         }
     }
@@ -910,8 +917,15 @@ impl RunNames {
         match &self.last {
             Some((last, name)) if *last == of => name.clone(),
             _ => {
-                let topic = key.topic as u32;
-                let name = ByteString::from(format!("{topic:08x}-{}-{session:08x}-{run}", key.partition));
+                let mut name = String::with_capacity(48);
+                push_hex(&mut name, key.topic, 8);
+                name.push('-');
+                push_decimal(&mut name, u64::from(key.partition));
+                name.push('-');
+                push_hex(&mut name, u64::from(session), 8);
+                name.push('-');
+                push_decimal(&mut name, run);
+                let name = ByteString::from(name);
                 self.last = Some((of, name.clone()));
                 name
             }

@@ -19,6 +19,7 @@ use crate::{
     retry_topic::{self, Waiting},
     subscriptions::{
         Cause, Definition,
+        expressions::ExpressionErrors,
         mirror::{self, Mirrored},
         policy::Jitter,
     },
@@ -36,12 +37,15 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
 /// The most records and bytes of one read: enough to make reading cheap, little enough to spread memory
-/// over partitions.
-const READ_RECORDS_MAX: usize = 1_000;
-const READ_BYTES_MAX: usize = 1 << 20;
+/// over partitions, and to be in a processor's cache still when it is taken in.
+const READ_RECORDS_MAX: usize = 500;
+const READ_BYTES_MAX: usize = 1 << 19;
 /// The least that a partition's buffer may hold.
 const BUFFER_BYTES_MIN: usize = 1 << 20;
 /// How long the last commit before a hand-over or the end may take. Shorter than a backend's patience.
@@ -82,7 +86,8 @@ pub(super) struct Actor {
     assigned: BTreeMap<TopicPartition, Generation>,
     openings: FuturesUnordered<BoxFuture<'static, Opening>>,
     pub(super) owned: BTreeMap<PartitionKey, Owned>,
-    reads: FuturesUnordered<BoxFuture<'static, (Reading, Found)>>,
+    /// In tasks of their own: taking records over from a log's client is work that another thread can do.
+    reads: JoinSet<(Reading, Found)>,
     committing: commits::UnderWay,
     commit_due: Option<Monotonic>,
     commit_failures: u32,
@@ -101,6 +106,9 @@ pub(super) struct Actor {
     /// Events that are out, being claimed or being settled.
     pub(super) in_flight: usize,
     held: usize,
+    filtered: u64,
+    filter_errors: ExpressionErrors,
+    pub(super) dedup_key_errors: ExpressionErrors,
     pub(super) claiming: FuturesUnordered<BoxFuture<'static, Claimed>>,
     pub(super) store: StoreState,
     pub(super) left: Left,
@@ -146,7 +154,7 @@ impl Actor {
             assigned: BTreeMap::new(),
             openings: FuturesUnordered::new(),
             owned: BTreeMap::new(),
-            reads: FuturesUnordered::new(),
+            reads: JoinSet::new(),
             committing: commits::UnderWay::default(),
             commit_due: None,
             commit_failures: 0,
@@ -161,6 +169,9 @@ impl Actor {
             timeouts: BTreeSet::new(),
             in_flight: 0,
             held: 0,
+            filtered: 0,
+            filter_errors: ExpressionErrors::default(),
+            dedup_key_errors: ExpressionErrors::default(),
             claiming: FuturesUnordered::new(),
             store: StoreState::default(),
             left: Left::default(),
@@ -240,7 +251,14 @@ impl Actor {
             }
             Some(written) = self.writes.next(), if !self.writes.is_empty() => Wake::Written(written),
             Some(opening) = self.openings.next(), if !self.openings.is_empty() => Wake::Opened(opening),
-            Some(read) = self.reads.next(), if !self.reads.is_empty() => Wake::Read(Box::new(read)),
+            Some(read) = self.reads.join_next(), if !self.reads.is_empty() => match read {
+                Ok(read) => Wake::Read(Box::new(read)),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // Nobody cancels one but the end of the runtime, which is that of this task too.
+                    Err(_) => Wake::Time,
+                },
+            },
             Some(()) = self.mirroring.next(), if !self.mirroring.is_empty() => Wake::Mirrored,
             command = self.inbox.recv() => Wake::Command(command),
             () = async { match timer {
@@ -311,6 +329,7 @@ impl Actor {
         let loss =
             self.loss.as_ref().filter(|(_, at)| now.since(*at) < LOSS_SHOWN_FOR).map(|(cause, _)| cause);
         let causes = [
+            &self.context.invalid,
             &self.group_trouble,
             &self.opening_trouble,
             &self.commit_trouble,
@@ -328,6 +347,9 @@ impl Actor {
             joined: self.member.is_joined(),
             in_flight: self.in_flight,
             held: self.held,
+            filtered: self.filtered,
+            filter_errors: self.filter_errors.clone(),
+            dedup_key_errors: self.dedup_key_errors.clone(),
             paused: self.paused.clone(),
             changing: self.stopping.as_ref().is_some_and(|stopping| stopping.then.is_some()),
             causes: causes.collect(),
@@ -528,17 +550,22 @@ impl Actor {
         let partition = &reading.partition;
         let name = &self.context.definition.name;
         match found {
-            Found::Records(fetched) => {
+            Found::Records(fetched, sifted) => {
                 owned.trouble = None;
                 owned.end = fetched.end;
                 let (hasher, now) = (&self.hasher, self.context.both());
-                let records = fetched.records.into_iter();
+                let unwanted = sifted.unwanted.into_iter().chain(std::iter::repeat(false));
+                let records = fetched.records.into_iter().zip(unwanted);
                 let events = if owned.retries {
-                    records.map(|record| waiting(hasher, now, record)).collect()
+                    records.map(|(record, _)| waiting(hasher, now, record)).collect()
                 } else {
-                    records.map(|record| incoming(hasher, record)).collect()
+                    records.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect()
                 };
                 owned.core.fetched(now, events, fetched.next);
+                if self.filter_errors.add(sifted.errors) {
+                    // The reason may quote the event: it is shown, and not logged.
+                    tracing::warn!(subscription = %name, %partition, "the filter fails on an event; the subscription's state says why");
+                }
             }
             Found::Overtaken { earliest } => {
                 let lost = owned.core.skip_to(self.context.both(), earliest);
@@ -594,6 +621,7 @@ impl Actor {
         (owned.in_flight, owned.held) = (in_flight, held);
         let (counters, before) = (owned.core.counters(), owned.counted);
         owned.counted = counters;
+        self.filtered += counters.passed_over - before.passed_over;
         let dead = counters.dead_lettered - before.dead_lettered;
         let other = (counters.duplicates - before.duplicates) + (counters.moved - before.moved);
         let done = (counters.done - before.done).saturating_sub(dead + other);
@@ -643,7 +671,8 @@ impl Actor {
 
     /// Reads on where no read is under way and a good part of the buffer is free.
     fn read(&mut self, key: PartitionKey) {
-        let Some(owned) = self.owned.get_mut(&key).filter(|_| self.stopping.is_none()) else { return };
+        let may_read = self.stopping.is_none() && self.context.invalid.is_none();
+        let Some(owned) = self.owned.get_mut(&key).filter(|_| may_read) else { return };
         let (events, bytes) = owned.core.room();
         let config = owned.core.config();
         if events < config.buffer_events_max / 4 || bytes < config.buffer_bytes_max / 4 {
@@ -665,7 +694,7 @@ impl Actor {
             failures,
             delay: if failures == 0 { Duration::ZERO } else { backoff(failures) },
         };
-        self.reads.push(Box::pin(reading::read(self.context.clone(), reading)));
+        self.reads.spawn(reading::read(self.context.clone(), reading));
     }
 
     /// Takes back what was not decided in time.
@@ -908,13 +937,13 @@ impl Actor {
 }
 
 /// An event as its core sees it.
-fn incoming(hasher: &DefaultHasher, record: StoredRecord) -> Incoming {
+fn incoming(hasher: &DefaultHasher, record: StoredRecord, passed_over: bool) -> Incoming {
     let key = record.record.key.as_ref().map(|key| {
         let mut hasher = hasher.clone();
         key.hash(&mut hasher);
         hasher.finish()
     });
-    Incoming { record, key, attempts: 0, retried: None, not_before: None, passed_over: false }
+    Incoming { record, key, attempts: 0, retried: None, not_before: None, passed_over }
 }
 
 /// An event of a retry topic as its core sees it.
@@ -924,9 +953,9 @@ fn waiting(hasher: &DefaultHasher, now: Now, record: StoredRecord) -> Incoming {
         Ok(Waiting { record, retried, attempts, not_before }) => {
             let left = u64::try_from(not_before.0.saturating_sub(now.wall.0)).unwrap_or_default();
             let until = now.steady + Duration::from_millis(left);
-            let event = incoming(hasher, StoredRecord { offset, record });
+            let event = incoming(hasher, StoredRecord { offset, record }, false);
             Incoming { attempts, retried: Some(Arc::new(retried)), not_before: Some(until), ..event }
         }
-        Err(record) => incoming(hasher, StoredRecord { offset, record }),
+        Err(record) => incoming(hasher, StoredRecord { offset, record }, false),
     }
 }
