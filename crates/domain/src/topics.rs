@@ -24,6 +24,8 @@ const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 /// How long the directory believes what it knows. A topic that was deleted or grew by another hand is
 /// noticed within this.
 const FRESH: Duration = Duration::from_secs(10);
+/// How long the nodes of a cluster may take to hear of a topic that was made.
+const HEARD_OF: Duration = Duration::from_secs(2);
 
 /// How topics are made where a client does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +132,22 @@ impl Topics {
             _ => admin_error(&error, &keys),
         })?;
         self.forget(&name);
-        self.describe(&name).await
+        self.describe_new(&name).await
+    }
+
+    /// Describes what was made a moment ago: the node of a cluster that is asked may not have heard of it yet.
+    async fn describe_new(&self, name: &TopicName) -> Result<TopicInfo> {
+        let until = self.clock.monotonic() + HEARD_OF;
+        loop {
+            let described = self.describe(name).await;
+            let now = self.clock.monotonic();
+            match described {
+                Err(error) if error.code() == ErrorCode::TopicNotFound && now < until => {
+                    self.clock.sleep_until(now + HEARD_OF / 40).await;
+                }
+                described => return described,
+            }
+        }
     }
 
     /// All topics, by name.
