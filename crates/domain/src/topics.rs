@@ -6,7 +6,7 @@ use crate::{
 };
 use parking_lot::RwLock;
 use ports::{
-    Clock, ClusterInfo, ErrorKind, Monotonic, Offset, PartitionId, PortError, Timestamp, TopicAdmin,
+    Clock, ClusterInfo, ErrorKind, Monotonic, Offset, PartitionId, PortError, Retry, Timestamp, TopicAdmin,
     TopicInfo, TopicName, TopicSpec, TopicSummary,
 };
 use std::{
@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-/// The name of the setting that bounds a topic's records.
 /// The setting for how many copies must have a record before it is acknowledged.
 const MIN_IN_SYNC: &str = "min.insync.replicas";
+/// The name of the setting that bounds a topic's records.
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 /// What a record may have where the log does not say: Kafka's default, 1 MiB and a little for the frame.
 const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
@@ -245,7 +245,10 @@ impl Topics {
         {
             return Ok(Some(known.meta.clone()));
         }
-        let mut info = self.admin.describe(topic).await?;
+        let mut info = match self.admin.describe(topic).await {
+            Ok(info) => info,
+            Err(error) => return self.still_known(topic, now, error).map(Some),
+        };
         if info.is_none() && create {
             let spec = TopicSpec {
                 name: topic.clone(),
@@ -273,6 +276,19 @@ impl Topics {
         });
         self.known.write().insert(topic.clone(), Known { meta: meta.clone(), at: now });
         Ok(Some(meta))
+    }
+
+    /// What was known of a topic goes on to hold while the log does not say what is: events can be appended
+    /// while those who would describe the topic are away. It is asked again as if this were its answer.
+    fn still_known(&self, topic: &TopicName, now: Monotonic, error: PortError) -> Result<Arc<TopicMeta>> {
+        match self.known.write().get_mut(topic) {
+            Some(known) if matches!(error.retry(), Retry::Transient { .. }) => {
+                tracing::warn!(%topic, %error, "not described: what was known of it is believed further");
+                known.at = now;
+                Ok(known.meta.clone())
+            }
+            _ => Err(error.into()),
+        }
     }
 
     /// Makes a topic that holds what `source` holds, for ever, and whose records may be larger by `headroom`

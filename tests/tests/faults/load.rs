@@ -10,10 +10,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 /// How long what is waited for may take; far above what it takes.
 const DRAIN_MAX: Duration = Duration::from_mins(2);
@@ -91,7 +95,7 @@ impl Chance {
         Self(self.below(u64::MAX))
     }
 
-    /// Below `end`: SplitMix64.
+    /// Below `end`, by `SplitMix64`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -340,7 +344,8 @@ async fn consume(it: Arc<Shared>, habit: Habit, mut chance: Chance) {
         let mut decided = Vec::new();
         for delivery in deliveries {
             let one_in_ten = chance.below(10) == 0;
-            let fails = number(delivery) % POISON == 0 || (one_in_ten && matches!(habit, Habit::Fails));
+            let fails =
+                number(delivery).is_multiple_of(POISON) || (one_in_ten && matches!(habit, Habit::Fails));
             if fails || !one_in_ten || !matches!(habit, Habit::Forgets) {
                 let lease = delivery["ackId"].as_str().expect("a lease").to_owned();
                 decided.push(Decided { lease, event: number(delivery), fails });

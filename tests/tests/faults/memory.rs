@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use event_streaming_tests::{Log, Setup, unique};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const EVENT_BYTES: usize = 256 << 10;
 const BACKLOG_BYTES: usize = 1 << 30;

@@ -1,6 +1,6 @@
 //! Topics: created, described, changed and deleted, each told as done only when the cluster shows it.
 
-use super::{client_config, error, ffi, metadata::Metadata};
+use super::{admin_config, error, ffi, metadata::Metadata};
 use crate::config::KafkaConfig;
 use async_trait::async_trait;
 use ports::{
@@ -54,7 +54,7 @@ impl fmt::Debug for KafkaAdmin {
 impl KafkaAdmin {
     pub(super) fn new(config: &KafkaConfig, metadata: Arc<Metadata>) -> Result<Self> {
         let client =
-            client_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the admin client"))?;
+            admin_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the admin client"))?;
         Ok(Self { client: Arc::new(client), metadata, timeout: config.request_timeout })
     }
 
