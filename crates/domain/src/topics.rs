@@ -247,7 +247,7 @@ impl Topics {
         }
         let mut info = match self.admin.describe(topic).await {
             Ok(info) => info,
-            Err(error) => return self.still_known(topic, now, error).map(Some),
+            Err(error) => return self.still_known(topic, error).map(Some),
         };
         if info.is_none() && create {
             let spec = TopicSpec {
@@ -279,12 +279,13 @@ impl Topics {
     }
 
     /// What was known of a topic goes on to hold while the log does not say what is: events can be appended
-    /// while those who would describe the topic are away. It is asked again as if this were its answer.
-    fn still_known(&self, topic: &TopicName, now: Monotonic, error: PortError) -> Result<Arc<TopicMeta>> {
+    /// while those who would describe the topic are away. It is asked again as if this were its answer, counted
+    /// from now: the answer that there was not may have been waited for longer than it would be believed.
+    fn still_known(&self, topic: &TopicName, error: PortError) -> Result<Arc<TopicMeta>> {
         match self.known.write().get_mut(topic) {
             Some(known) if matches!(error.retry(), Retry::Transient { .. }) => {
                 tracing::warn!(%topic, %error, "not described: what was known of it is believed further");
-                known.at = now;
+                known.at = self.clock.monotonic();
                 Ok(known.meta.clone())
             }
             _ => Err(error.into()),

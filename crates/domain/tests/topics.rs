@@ -6,12 +6,15 @@ use domain::{
     ErrorCode, Limits,
     topics::{NewTopic, TopicDefaults, Topics},
 };
-use ports::{ErrorKind, MockEventLog, MockTopicAdmin, PartitionInfo, PortError, TopicInfo, TopicName};
+use ports::{
+    Clock, ErrorKind, MockClock, MockEventLog, MockTopicAdmin, Monotonic, PartitionInfo, PortError,
+    TopicInfo, TopicName,
+};
 use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -36,9 +39,13 @@ fn info(name: &TopicName) -> TopicInfo {
 }
 
 fn topics(admin: MockTopicAdmin) -> Arc<Topics> {
+    topics_at(Arc::new(TestClock::new()), admin)
+}
+
+fn topics_at(clock: Arc<dyn Clock>, admin: MockTopicAdmin) -> Arc<Topics> {
     let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
     let log = Arc::new(MockEventLog::new());
-    Topics::new(Arc::new(admin), log, Arc::new(TestClock::new()), Arc::new(Limits::default()), defaults)
+    Topics::new(Arc::new(admin), log, clock, Arc::new(Limits::default()), defaults)
 }
 
 /// Topics that are described by what `answer` says to the n-th question.
@@ -82,6 +89,32 @@ async fn what_was_known_of_a_topic_holds_while_nobody_answers_and_no_longer_than
     assert_eq!(topics.meta(&name).await.unwrap(), known, "and nobody is asked each time");
     tokio::time::advance(Duration::from_secs(11)).await;
     assert_eq!(topics.meta(&name).await.unwrap(), None, "it is not there");
+}
+
+#[tokio::test]
+async fn what_nobody_answered_for_long_is_not_asked_again_at_once() {
+    let seconds = Arc::new(AtomicU64::new(0));
+    let (shown, asked) = (seconds.clone(), Arc::new(AtomicU32::new(0)));
+    let mut clock = MockClock::new();
+    clock.expect_monotonic().returning(move || Monotonic(Duration::from_secs(shown.load(Relaxed))));
+    let (passing, counted) = (seconds.clone(), asked.clone());
+    let topics = topics_at(
+        Arc::new(clock),
+        described_by(move |asked, name| {
+            counted.store(asked + 1, Relaxed);
+            if asked == 0 {
+                return Ok(Some(info(name)));
+            }
+            passing.fetch_add(20, Relaxed);
+            Err(PortError::new(ErrorKind::Timeout, "topic_admin.describe", "nobody answers"))
+        }),
+    );
+    let name = TopicName::new("orders").unwrap();
+    let known = topics.meta(&name).await.unwrap();
+    seconds.store(11, Relaxed);
+    assert_eq!(topics.meta(&name).await.unwrap(), known);
+    assert_eq!(topics.meta(&name).await.unwrap(), known);
+    assert_eq!(asked.load(Relaxed), 2, "once for the first answer, once for the one that did not come");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,23 +9,41 @@ use std::time::Duration;
 const AWAY: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn delivery_waits_for_a_redis_that_was_killed_and_goes_on_by_itself() {
-    let own = OwnServers::up("redis").await;
-    let store = Store::Redis(own.server("REDIS_URL").await);
-    delivery_waits_for_a_store_that_was_killed(&own, store).await;
+async fn delivery_waits_for_a_redis_that_was_killed_and_goes_on_by_itself_on_the_embedded_log() {
+    delivery_waits_for_a_redis_that_was_killed(&Log::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn delivery_waits_for_a_postgres_that_was_killed_and_goes_on_by_itself() {
-    let own = OwnServers::up("postgres").await;
-    let store = Store::Postgres(own.server("DATABASE_URL").await);
-    delivery_waits_for_a_store_that_was_killed(&own, store).await;
+async fn delivery_waits_for_a_redis_that_was_killed_and_goes_on_by_itself_on_kafka() {
+    delivery_waits_for_a_redis_that_was_killed(&Log::kafka().await).await;
 }
 
-async fn delivery_waits_for_a_store_that_was_killed(own: &OwnServers, store: Store) {
+#[tokio::test(flavor = "multi_thread")]
+async fn delivery_waits_for_a_postgres_that_was_killed_and_goes_on_by_itself_on_the_embedded_log() {
+    delivery_waits_for_a_postgres_that_was_killed(&Log::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delivery_waits_for_a_postgres_that_was_killed_and_goes_on_by_itself_on_kafka() {
+    delivery_waits_for_a_postgres_that_was_killed(&Log::kafka().await).await;
+}
+
+async fn delivery_waits_for_a_redis_that_was_killed(log: &Log) {
+    let own = OwnServers::up("redis").await;
+    let store = Store::Redis(own.server("REDIS_URL").await);
+    delivery_waits_for_a_store_that_was_killed(log, &own, store).await;
+}
+
+async fn delivery_waits_for_a_postgres_that_was_killed(log: &Log) {
+    let own = OwnServers::up("postgres").await;
+    let store = Store::Postgres(own.server("DATABASE_URL").await);
+    delivery_waits_for_a_store_that_was_killed(log, &own, store).await;
+}
+
+async fn delivery_waits_for_a_store_that_was_killed(log: &Log, own: &OwnServers, store: Store) {
     let mut chance = Chance::seeded(7);
     let node = store.name();
-    let mut world = World::new(store.setup(&Log::embedded()), &json!({"ackTimeout": "20s"})).await;
+    let mut world = World::new(store.setup(log), &json!({"ackTimeout": "20s"})).await;
     world.publish(5, &mut chance);
     world.consume(&[Habit::Acknowledges; 4], &mut chance);
     world.goes_on(50).await;

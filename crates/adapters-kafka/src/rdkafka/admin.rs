@@ -119,9 +119,16 @@ impl KafkaAdmin {
 /// What a cluster answers about one of the things that it was asked to change.
 type Answer<T> = Result<T, (String, Code)>;
 
-/// The first of the answers to a request about one thing.
+/// The first of the answers to a request to change one thing. What was not answered may have been done.
 fn first<T>(answers: Result<Vec<Answer<T>>, KafkaError>, operation: &'static str, what: &str) -> Result<()> {
-    match answers.map_err(|e| error::of(&e, operation, what))?.into_iter().next() {
+    let unanswered = |e| {
+        let error = error::of(&e, operation, what);
+        match error.kind() {
+            ErrorKind::Timeout | ErrorKind::Unavailable => error.effect_unknown(),
+            _ => error,
+        }
+    };
+    match answers.map_err(unanswered)?.into_iter().next() {
         Some(Err((_, code))) => Err(error::of_code(code, operation, what)),
         _ => Ok(()),
     }

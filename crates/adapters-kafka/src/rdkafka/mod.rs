@@ -130,7 +130,7 @@ fn client_config(config: &KafkaConfig) -> ClientConfig {
 /// What a client for administration is told. Such a request goes to the controller, and a client that follows
 /// no topic of its own hears of another controller (with KRaft: of any other node that is up) only by the
 /// regular look at the list of brokers; until then its requests wait for the one that is gone. librdkafka
-/// looks every ten seconds at most.
+/// lets ten seconds pass between two such looks, whatever is set; its default is five minutes.
 fn admin_config(config: &KafkaConfig) -> ClientConfig {
     let mut client = client_config(config);
     client.set("topic.metadata.refresh.interval.ms", "5000");
