@@ -328,7 +328,7 @@ async fn publish(it: Arc<Shared>, publisher: u64, mut chance: Chance) {
             let taken = numbers.iter().zip(results).filter(|(_, result)| result["error"].is_null());
             it.ledger.published(taken.map(|(number, _)| *number));
         }
-        chance.pause(500).await;
+        chance.pause(800).await;
     }
 }
 

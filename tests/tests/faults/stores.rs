@@ -43,7 +43,9 @@ async fn delivery_waits_for_a_postgres_that_was_killed(log: &Log) {
 async fn delivery_waits_for_a_store_that_was_killed(log: &Log, own: &OwnServers, store: Store) {
     let mut chance = Chance::seeded(7);
     let node = store.name();
-    let mut world = World::new(store.setup(log), &json!({"ackTimeout": "20s"})).await;
+    let retry = json!({"maxRetries": 5, "initialDelay": "50ms", "maxDelay": "500ms"});
+    let more = json!({"ackTimeout": "20s", "retry": retry, "deadLetter": {"stormGuard": null}});
+    let mut world = World::new(store.setup(log), &more).await;
     world.publish(5, &mut chance);
     world.consume(&[Habit::Acknowledges; 4], &mut chance);
     world.goes_on(50).await;
