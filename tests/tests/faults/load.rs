@@ -19,7 +19,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How long what is waited for may take; far above what it takes.
+/// How long what is waited for may take; far above what it takes. The longest is a dead letter whose append was
+/// cut off by a kill: its claim has a minute to end, as another process might still be at it.
 const DRAIN_MAX: Duration = Duration::from_mins(2);
 /// Every so manieth event fails whoever has it.
 const POISON: u64 = 97;
