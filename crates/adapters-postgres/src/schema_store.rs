@@ -24,9 +24,6 @@ use sqlx::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-const NAME_BYTES_MAX: usize = 1024;
-const VALUE_BYTES_MAX: usize = 16 << 20;
-
 const REVISION: &str = "schema_store.revision";
 const SCHEMAS: &str = "schema_store.schemas";
 const FIND: &str = "schema_store.find";
@@ -276,7 +273,7 @@ impl SchemaStore for Schemas {
     }
 
     async fn change(&self, expected: Revision, change: SchemaChange) -> Result<SchemaChanged> {
-        check(&change)?;
+        change.check()?;
         let query = bind(&self.sql, expected, &change);
         let read = |row: &PgRow| {
             let id =
@@ -360,42 +357,11 @@ fn refused(error: PortError, change: &SchemaChange) -> PortError {
     PortError::new(ErrorKind::Invalid, CHANGE, detail).with_source(error)
 }
 
-fn check(change: &SchemaChange) -> Result<()> {
-    let name = |what: &str, name: &str| check_name(what, name, CHANGE);
-    match change {
-        SchemaChange::Register { context, subject, schema, .. } => {
-            name("context", context)?;
-            name("subject", subject)?;
-            let RegisteredSchema::New { value, references, .. } = schema else { return Ok(()) };
-            references.iter().try_for_each(|to| name("reference", &to.subject))?;
-            check_value(value)
-        }
-        SchemaChange::Delete { subject, .. } | SchemaChange::Purge { subject, .. } => {
-            name("subject", subject)
-        }
-        SchemaChange::Set { scope, value, .. } => {
-            name("scope", scope)?;
-            value.as_ref().map_or(Ok(()), check_value)
-        }
-    }
-}
-
+/// What the server's texts cannot hold, so that nothing of that name is there.
 fn check_name(what: &str, name: &str, operation: &'static str) -> Result<()> {
     if name.contains('\0') {
         let text = format!("the {what} {name:?} has the character U+0000; it must have none");
         return Err(PortError::new(ErrorKind::Invalid, operation, text));
-    }
-    if name.len() > NAME_BYTES_MAX {
-        let text = format!("the {what} has {} bytes; it may have {NAME_BYTES_MAX}", name.len());
-        return Err(PortError::new(ErrorKind::Invalid, operation, text));
-    }
-    Ok(())
-}
-
-fn check_value(value: &Bytes) -> Result<()> {
-    if value.len() > VALUE_BYTES_MAX {
-        let text = format!("the content has {} bytes; it may have {VALUE_BYTES_MAX}", value.len());
-        return Err(PortError::new(ErrorKind::TooLarge, CHANGE, text));
     }
     Ok(())
 }

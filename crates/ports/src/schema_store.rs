@@ -1,6 +1,6 @@
 //! Schemas, the versions of their subjects, and settings: what a schema registry keeps.
 
-use crate::error::Result;
+use crate::error::{ErrorKind, PortError, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fmt::{self, Debug};
@@ -154,6 +154,61 @@ pub enum SchemaChange {
         /// What it becomes.
         value: Option<Bytes>,
     },
+}
+
+impl SchemaChange {
+    /// The most bytes of a name.
+    pub const NAME_BYTES_MAX: usize = 1024;
+    /// The most bytes of a content.
+    pub const VALUE_BYTES_MAX: usize = 16 << 20;
+
+    /// Whether names and contents are such that every store keeps them.
+    ///
+    /// # Errors
+    /// `Invalid` for a name, `TooLarge` for a content that is not; as of [`SchemaStore::change`].
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Register { context, subject, schema, .. } => {
+                check_name("context", context)?;
+                check_name("subject", subject)?;
+                let RegisteredSchema::New { value, references, .. } = schema else { return Ok(()) };
+                references.iter().try_for_each(|to| check_name("reference", &to.subject))?;
+                check_value(value)
+            }
+            Self::Delete { subject, .. } | Self::Purge { subject, .. } => check_name("subject", subject),
+            Self::Set { scope, value, .. } => {
+                check_name("scope", scope)?;
+                value.as_ref().map_or(Ok(()), check_value)
+            }
+        }
+    }
+}
+
+const CHANGE: &str = "schema_store.change";
+
+fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.contains('\0') {
+        let detail = format!("the {what} {name:?} has the character U+0000; it must have none");
+        return Err(PortError::new(ErrorKind::Invalid, CHANGE, detail));
+    }
+    if name.len() > SchemaChange::NAME_BYTES_MAX {
+        let (len, max) = (name.len(), SchemaChange::NAME_BYTES_MAX);
+        let detail = format!("the {what} has {len} bytes; it may have {max}");
+        return Err(PortError::new(ErrorKind::Invalid, CHANGE, detail));
+    }
+    Ok(())
+}
+
+fn check_value(value: &Bytes) -> Result<()> {
+    if value.len() > SchemaChange::VALUE_BYTES_MAX {
+        let (len, max) = (value.len(), SchemaChange::VALUE_BYTES_MAX);
+        return Err(PortError::new(
+            ErrorKind::TooLarge,
+            CHANGE,
+            format!("the content has {len} bytes; it may have {max}"),
+        ));
+    }
+    Ok(())
 }
 
 /// What a change did.

@@ -1,6 +1,6 @@
 //! Schemas in maps.
 
-use crate::schema_rules::{check_change, check_revision, id_exists, no_such_schema, version_exists};
+use crate::schema_rules::{check_revision, id_exists, no_such_schema, version_exists};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -179,7 +179,7 @@ impl SchemaStore for MemorySchemas {
     }
 
     async fn change(&self, expected: Revision, change: SchemaChange) -> Result<SchemaChanged> {
-        check_change(&change)?;
+        change.check()?;
         let mut schemas = self.0.lock();
         check_revision(schemas.revision, expected)?;
         let id = schemas.make(change)?;

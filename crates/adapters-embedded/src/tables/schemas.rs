@@ -11,7 +11,7 @@ use super::{
         SCHEMA_SETTINGS, SCHEMA_USES, SCHEMA_VERSIONS, SCHEMAS,
     },
 };
-use crate::schema_rules::{CHANGE, check_change, check_revision, id_exists, no_such_schema, version_exists};
+use crate::schema_rules::{CHANGE, check_revision, id_exists, no_such_schema, version_exists};
 use async_trait::async_trait;
 use bytes::Bytes;
 use ports::{
@@ -304,7 +304,7 @@ impl SchemaStore for Tables {
     }
 
     async fn change(&self, expected: Revision, change: SchemaChange) -> Result<SchemaChanged> {
-        check_change(&change)?;
+        change.check()?;
         self.write(CHANGE, move |transaction| make(transaction, expected, &change)).await
     }
 }
