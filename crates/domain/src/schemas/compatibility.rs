@@ -8,6 +8,8 @@
 //! | `…_TRANSITIVE` | the same | every version |
 //! | `NONE` | nothing | |
 //!
+//! Where the new one must read what was written before, it must not use what a former one reserved either.
+//!
 //! With parsed schemas kept, a check costs what its comparisons cost: linear in the number of versions.
 
 use super::format::{Incompatibility, ParsedSchema};
@@ -85,10 +87,14 @@ impl CompatibilityLevel {
         for (index, old) in former.iter().enumerate().rev().take(compared) {
             let mut differences = Vec::new();
             if self.reads_backward() {
-                differences.extend(in_direction(Direction::Backward, new, old));
+                differences
+                    .extend(in_direction(Direction::Backward, ParsedSchema::incompatibilities(new, old)));
+                differences
+                    .extend(in_direction(Direction::Backward, ParsedSchema::reused_reservations(new, old)));
             }
             if self.reads_forward() {
-                differences.extend(in_direction(Direction::Forward, old, new));
+                differences
+                    .extend(in_direction(Direction::Forward, ParsedSchema::incompatibilities(old, new)));
             }
             if !differences.is_empty() {
                 return Verdict { against: Some(index), differences };
@@ -98,14 +104,8 @@ impl CompatibilityLevel {
     }
 }
 
-fn in_direction(
-    direction: Direction,
-    reader: &ParsedSchema,
-    writer: &ParsedSchema,
-) -> impl Iterator<Item = Difference> {
-    ParsedSchema::incompatibilities(reader, writer)
-        .into_iter()
-        .map(move |incompatibility| Difference { direction, incompatibility })
+fn in_direction(direction: Direction, found: Vec<Incompatibility>) -> impl Iterator<Item = Difference> {
+    found.into_iter().map(move |incompatibility| Difference { direction, incompatibility })
 }
 
 impl fmt::Display for CompatibilityLevel {

@@ -312,6 +312,15 @@ impl ParsedSchema {
         found
     }
 
+    /// What the new schema uses that the old one reserved, so that it is never used again. Only Protobuf has
+    /// reservations; the order of the two matters, which [`Self::incompatibilities`] does not know.
+    pub fn reused_reservations(new: &Self, old: &Self) -> Vec<Incompatibility> {
+        match (&*new.0, &*old.0) {
+            (Format::Protobuf(new), Format::Protobuf(old)) => protobuf::reused_reservations(new, old),
+            _ => Vec::new(),
+        }
+    }
+
     /// A value given as JSON, as bytes of this format, without a frame.
     ///
     /// `message` is the full name of a message of a Protobuf schema, `None` its first; other formats have none.
