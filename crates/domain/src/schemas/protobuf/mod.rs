@@ -12,6 +12,7 @@
 //! | `print` | the canonical and the normalized text |
 //! | `compare` | what a reader cannot read, and reservations that are used again |
 //! | `values` | JSON to bytes and back |
+//! | `serialized` | descriptors in place of texts |
 
 mod builtin;
 mod compare;
@@ -19,6 +20,7 @@ mod prescan;
 mod print;
 mod ranges;
 mod resolve;
+mod serialized;
 mod validate;
 mod values;
 
@@ -26,6 +28,7 @@ mod values;
 mod tests;
 
 pub(super) use compare::{incompatibilities, reused_reservations};
+pub use serialized::text_of_serialized;
 
 use super::format::{Resolved, SchemaProblem};
 use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};

@@ -9,7 +9,7 @@ use super::{
     subject::Subject,
 };
 use crate::schemas::{CompatibilityLevel, ParsedSchema, Verdict};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use ports::{SchemaKey, StoredSubject, SubjectVersion};
 
 /// So many schemas are loaded at a time.
@@ -143,7 +143,10 @@ impl Registry {
             .collect();
         // Their contents in one call, so that parsing asks for none of them.
         self.schemas(&keys).await?;
-        let parsing = keys.iter().map(|key| self.parsed(key));
+        let mut parsing = Vec::with_capacity(keys.len());
+        for key in &keys {
+            parsing.push(self.parsed(key).boxed());
+        }
         stream::iter(parsing).buffered(LOADS).try_collect().await
     }
 }

@@ -8,6 +8,7 @@ use super::{
     settings::read_only,
     subject::Subject,
 };
+use futures::FutureExt as _;
 use ports::{SchemaChange, SchemaKey, StoredSubject};
 use std::collections::BTreeSet;
 
@@ -19,30 +20,34 @@ impl Registry {
     /// `SubjectNotFound`; `SubjectSoftDeleted` where none is live; `SubjectNotSoftDeleted` where one is and is to be
     /// removed; `ReferenceExists` where a schema that stays refers to one; `NotPermitted` by the mode.
     pub async fn delete_subject(&self, subject: &str, permanent: bool) -> Result<Vec<u32>> {
-        let subject = Subject::parse(subject)?;
+        let subject = &Subject::parse(subject)?;
         let versions = self
-            .change(async || {
-                let revision = self.store.revision().await?;
-                let stored = self.subject(&subject, true).await?;
-                let is_live = super::is_live(&stored);
-                if permanent && is_live {
-                    let message =
-                        format!("Subject '{subject}' was not deleted first before being permanently deleted");
-                    return Err(SchemaError::new(Reason::SubjectNotSoftDeleted, message));
+            .change(|| {
+                async move {
+                    let revision = self.store.revision().await?;
+                    let stored = self.subject(subject, true).await?;
+                    let is_live = super::is_live(&stored);
+                    if permanent && is_live {
+                        let message = format!(
+                            "Subject '{subject}' was not deleted first before being permanently deleted"
+                        );
+                        return Err(SchemaError::new(Reason::SubjectNotSoftDeleted, message));
+                    }
+                    if !permanent && !is_live {
+                        let message = format!(
+                            "Subject '{subject}' was soft deleted. Set permanent=true to delete permanently"
+                        );
+                        return Err(SchemaError::new(Reason::SubjectSoftDeleted, message));
+                    }
+                    let wanted = stored.versions.iter().filter(|version| permanent || !version.deleted);
+                    let versions: Vec<u32> = wanted.map(|version| version.version).collect();
+                    self.remove(revision, subject, &stored, versions.clone(), permanent).await?;
+                    Ok(versions)
                 }
-                if !permanent && !is_live {
-                    let message = format!(
-                        "Subject '{subject}' was soft deleted. Set permanent=true to delete permanently"
-                    );
-                    return Err(SchemaError::new(Reason::SubjectSoftDeleted, message));
-                }
-                let wanted = stored.versions.iter().filter(|version| permanent || !version.deleted);
-                let versions: Vec<u32> = wanted.map(|version| version.version).collect();
-                self.remove(revision, &subject, &stored, versions.clone(), permanent).await?;
-                Ok(versions)
+                .boxed()
             })
             .await?;
-        self.deleted(&subject, &versions, permanent, true).await?;
+        self.deleted(subject, &versions, permanent, true).await?;
         Ok(versions)
     }
 
@@ -57,11 +62,11 @@ impl Registry {
         version: VersionSelector,
         permanent: bool,
     ) -> Result<u32> {
-        let subject = Subject::parse(subject)?;
+        let subject = &Subject::parse(subject)?;
         let (number, is_last) = self
-            .change(async || {
+            .change(|| async move {
                 let revision = self.store.revision().await?;
-                let stored = self.subject(&subject, true).await?;
+                let stored = self.subject(subject, true).await?;
                 // The latest to be deleted is a live one; the latest to be removed any.
                 let found = match version {
                     VersionSelector::Latest => version.of(&stored, permanent),
@@ -82,11 +87,11 @@ impl Registry {
                     );
                     return Err(SchemaError::new(Reason::VersionSoftDeleted, message));
                 }
-                self.remove(revision, &subject, &stored, vec![number], permanent).await?;
+                self.remove(revision, subject, &stored, vec![number], permanent).await?;
                 Ok((number, live(&stored).all(|version| version.version == number)))
-            })
+            }.boxed())
             .await?;
-        self.deleted(&subject, &[number], permanent, is_last).await?;
+        self.deleted(subject, &[number], permanent, is_last).await?;
         Ok(number)
     }
 

@@ -8,7 +8,8 @@ use super::{
     registering::NewSchema,
     subject::{Subject, context_of},
 };
-use crate::schemas::ParsedSchema;
+use crate::schemas::{ParsedSchema, SchemaType};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ports::{Fingerprint, SchemaId, SchemaKey, StoredSubject, SubjectVersion, VersionKey};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
@@ -200,6 +201,30 @@ impl Registry {
         let found = self.find_in(&stored, read.fingerprint, deleted).await?;
         let found = found.ok_or_else(|| SchemaError::new(Reason::SchemaNotFound, "Schema not found"))?;
         self.registered(&stored, found).await
+    }
+
+    /// A schema's text in a form: as it was registered for an empty one; `serialized` is the file descriptor of a
+    /// Protobuf schema in base64.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a form that schemas of its type do not have.
+    pub async fn text(&self, schema: &Schema, form: &str) -> Result<String> {
+        let content = schema.content();
+        match (form, content.schema_type) {
+            ("", _) => Ok(content.text.clone()),
+            ("serialized", SchemaType::Protobuf) => {
+                let key = SchemaKey { context: schema.context.clone(), id: schema.id };
+                let parsed = self.parsed(&key).await?;
+                Ok(parsed.as_protobuf().map(|it| BASE64_STANDARD.encode(it.serialized())).unwrap_or_default())
+            }
+            (other, of) => {
+                let shown: String = other.chars().take(40).collect();
+                let forms = if of == SchemaType::Protobuf { "`serialized`" } else { "none" };
+                let message =
+                    format!("the format {shown:?} is not known for {of} schemas, which have {forms}");
+                Err(SchemaError::new(Reason::InvalidRequest, message))
+            }
+        }
     }
 
     /// A subject that has a version; a live one unless `deleted`.

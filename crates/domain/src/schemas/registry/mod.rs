@@ -41,6 +41,7 @@ pub use subject::{Part, Subject, SubjectNameStrategy, SubjectPrefix};
 
 use crate::schemas::CompatibilityLevel;
 use cache::Cache;
+use futures::future::BoxFuture;
 use ports::{Clock, SchemaStore, StoredSubject, SubjectVersion};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, Semaphore};
@@ -107,7 +108,7 @@ impl Registry {
     }
 
     /// Makes a change, deciding anew while other replicas are faster. `attempt` asks for the revision first.
-    async fn change<T>(&self, attempt: impl AsyncFn() -> Result<T>) -> Result<T> {
+    async fn change<'a, T>(&self, attempt: impl Fn() -> BoxFuture<'a, Result<T>> + Send) -> Result<T> {
         let _turn = self.turn.lock().await;
         for _ in 1..ATTEMPTS {
             match attempt().await {

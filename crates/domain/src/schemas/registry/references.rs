@@ -25,10 +25,11 @@ impl Registry {
         schema.check()?;
         let references = self.pin(subject, &schema.references, deleted).await?;
         let resolved = self.resolve(&references).await?;
-        let parsed = self.parse(schema.schema_type, schema.text.clone(), resolved).await?;
+        let text = schema.readable()?;
+        let parsed = self.parse(schema.schema_type, text.clone(), resolved).await?;
         let content = Content {
             schema_type: schema.schema_type,
-            text: schema.text.clone(),
+            text,
             references,
             metadata: schema.metadata.clone(),
             rule_set: schema.rule_set.clone(),

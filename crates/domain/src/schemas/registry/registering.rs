@@ -9,7 +9,9 @@ use super::{
     settings::{Mode, read_only},
     subject::Subject,
 };
-use crate::schemas::{SchemaType, limits};
+use crate::schemas::{SchemaType, limits, protobuf::text_of_serialized};
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
+use futures::FutureExt as _;
 use ports::{RegisteredSchema, Revision, SchemaChange, SchemaId, SchemaKey, StoredSubject, SubjectVersion};
 use serde_json::Value;
 
@@ -61,6 +63,19 @@ impl NewSchema {
     pub fn new(schema_type: SchemaType, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { schema_type, text, references: Vec::new(), metadata: None, rule_set: None }
+    }
+
+    /// Its text. Some clients send a serialized file descriptor, in base64, instead.
+    pub(super) fn readable(&self) -> Result<String> {
+        let text = self.text.trim();
+        // No `.proto` file is without these.
+        if self.schema_type != SchemaType::Protobuf || text.contains([';', '{', '"', '\'']) {
+            return Ok(self.text.clone());
+        }
+        match STANDARD.decode(text) {
+            Ok(bytes) => Ok(text_of_serialized(&bytes)?),
+            Err(_) => Ok(self.text.clone()),
+        }
     }
 
     /// What can be seen without reading it.
@@ -139,7 +154,8 @@ impl Registry {
             let in_force = self.in_force(&subject).await?;
             self.load_for(&there, in_force.level).await?;
         }
-        self.change(async || self.try_register(&subject, &read, position).await).await
+        let (subject, read) = (&subject, &read);
+        self.change(|| self.try_register(subject, read, position).boxed()).await
     }
 
     async fn try_register(&self, subject: &Subject, read: &Read, position: Position) -> Result<Registered> {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::schemas::CompatibilityLevel;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use ports::{SchemaChange, SchemaSetting};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -176,17 +177,20 @@ impl Registry {
     /// # Errors
     /// `NotPermitted` where the mode is read-only.
     pub async fn set_config(&self, subject: Option<&str>, change: &Config) -> Result<()> {
-        let scope = self.scope(subject)?;
-        self.change(async || {
-            let revision = self.store.revision().await?;
-            self.check_writable(&scope).await?;
-            let mut config = self.own_config(&scope).await?.unwrap_or_default();
-            config.level = change.level.or(config.level);
-            config.normalize = change.normalize.or(config.normalize);
-            let value = Some(config.encode()?);
-            let set = SchemaChange::Set { setting: SchemaSetting::Config, scope: key(&scope), value };
-            self.store.change(revision, set).await?;
-            Ok(())
+        let scope = &self.scope(subject)?;
+        self.change(|| {
+            async move {
+                let revision = self.store.revision().await?;
+                self.check_writable(scope).await?;
+                let mut config = self.own_config(scope).await?.unwrap_or_default();
+                config.level = change.level.or(config.level);
+                config.normalize = change.normalize.or(config.normalize);
+                let value = Some(config.encode()?);
+                let set = SchemaChange::Set { setting: SchemaSetting::Config, scope: key(scope), value };
+                self.store.change(revision, set).await?;
+                Ok(())
+            }
+            .boxed()
         })
         .await
     }
@@ -196,18 +200,22 @@ impl Registry {
     /// # Errors
     /// `SubjectNotFound` where the subject has none of its own; `NotPermitted` where the mode is read-only.
     pub async fn delete_config(&self, subject: Option<&str>) -> Result<Config> {
-        let scope = self.scope(subject)?;
-        self.change(async || {
-            let revision = self.store.revision().await?;
-            self.check_writable(&scope).await?;
-            let was = match self.own_config(&scope).await? {
-                Some(was) => was,
-                None if subject.is_some() => return Err(SchemaError::subject_not_found(&scope)),
-                None => return self.config(None, false).await,
-            };
-            let set = SchemaChange::Set { setting: SchemaSetting::Config, scope: key(&scope), value: None };
-            self.store.change(revision, set).await?;
-            Ok(was)
+        let scope = &self.scope(subject)?;
+        self.change(|| {
+            async move {
+                let revision = self.store.revision().await?;
+                self.check_writable(scope).await?;
+                let was = match self.own_config(scope).await? {
+                    Some(was) => was,
+                    None if subject.is_some() => return Err(SchemaError::subject_not_found(scope)),
+                    None => return self.config(None, false).await,
+                };
+                let set =
+                    SchemaChange::Set { setting: SchemaSetting::Config, scope: key(scope), value: None };
+                self.store.change(revision, set).await?;
+                Ok(was)
+            }
+            .boxed()
         })
         .await
     }
@@ -233,17 +241,21 @@ impl Registry {
     /// # Errors
     /// `NotPermitted` for `IMPORT` where schemas are there already, unless `force`.
     pub async fn set_mode(&self, subject: Option<&str>, mode: Mode, force: bool) -> Result<()> {
-        let scope = self.scope(subject)?;
-        self.change(async || {
-            let revision = self.store.revision().await?;
-            if mode == Mode::Import && !force && self.has_versions(&scope).await? {
-                let message = "Cannot import since found existing subjects; delete them, or say force=true";
-                return Err(SchemaError::not_permitted(message));
+        let scope = &self.scope(subject)?;
+        self.change(|| {
+            async move {
+                let revision = self.store.revision().await?;
+                if mode == Mode::Import && !force && self.has_versions(scope).await? {
+                    let message =
+                        "Cannot import since found existing subjects; delete them, or say force=true";
+                    return Err(SchemaError::not_permitted(message));
+                }
+                let value = Some(Bytes::from_static(mode.as_str().as_bytes()));
+                let set = SchemaChange::Set { setting: SchemaSetting::Mode, scope: key(scope), value };
+                self.store.change(revision, set).await?;
+                Ok(())
             }
-            let value = Some(Bytes::from_static(mode.as_str().as_bytes()));
-            let set = SchemaChange::Set { setting: SchemaSetting::Mode, scope: key(&scope), value };
-            self.store.change(revision, set).await?;
-            Ok(())
+            .boxed()
         })
         .await
     }
@@ -253,17 +265,20 @@ impl Registry {
     /// # Errors
     /// `SubjectNotFound` where the subject has none of its own.
     pub async fn delete_mode(&self, subject: Option<&str>) -> Result<Mode> {
-        let scope = self.scope(subject)?;
-        self.change(async || {
-            let revision = self.store.revision().await?;
-            let was = match self.own_mode(&scope).await? {
-                Some(was) => was,
-                None if subject.is_some() => return Err(SchemaError::subject_not_found(&scope)),
-                None => return Ok(Mode::default()),
-            };
-            let set = SchemaChange::Set { setting: SchemaSetting::Mode, scope: key(&scope), value: None };
-            self.store.change(revision, set).await?;
-            Ok(was)
+        let scope = &self.scope(subject)?;
+        self.change(|| {
+            async move {
+                let revision = self.store.revision().await?;
+                let was = match self.own_mode(scope).await? {
+                    Some(was) => was,
+                    None if subject.is_some() => return Err(SchemaError::subject_not_found(scope)),
+                    None => return Ok(Mode::default()),
+                };
+                let set = SchemaChange::Set { setting: SchemaSetting::Mode, scope: key(scope), value: None };
+                self.store.change(revision, set).await?;
+                Ok(was)
+            }
+            .boxed()
         })
         .await
     }
@@ -271,15 +286,18 @@ impl Registry {
     /// Forgets what is set for a subject that is gone.
     pub(super) async fn forget_settings(&self, subject: &Subject) -> Result<()> {
         for setting in [SchemaSetting::Config, SchemaSetting::Mode] {
-            let scope = key(subject);
-            self.change(async || {
-                let revision = self.store.revision().await?;
-                let found = self.store.settings(setting, vec![scope.clone()]).await?;
-                if found.iter().any(Option::is_some) {
-                    let set = SchemaChange::Set { setting, scope: scope.clone(), value: None };
-                    self.store.change(revision, set).await?;
+            let scope = &key(subject);
+            self.change(|| {
+                async move {
+                    let revision = self.store.revision().await?;
+                    let found = self.store.settings(setting, vec![scope.clone()]).await?;
+                    if found.iter().any(Option::is_some) {
+                        let set = SchemaChange::Set { setting, scope: scope.clone(), value: None };
+                        self.store.change(revision, set).await?;
+                    }
+                    Ok(())
                 }
-                Ok(())
+                .boxed()
             })
             .await?;
         }
