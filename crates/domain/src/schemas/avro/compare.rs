@@ -271,22 +271,24 @@ fn report(nodes: &[Node], bad: &[bool], root: usize) -> Vec<Incompatibility> {
         for (kind, step, message) in &node.found {
             found.push(Incompatibility { kind, path: at(step), message: message.clone() });
         }
+        let mut deeper: Vec<(&str, usize)> = node
+            .parts
+            .iter()
+            .filter(|(_, part)| bad[*part])
+            .map(|(step, part)| (step.as_str(), *part))
+            .collect();
         for choice in node.choices.iter().filter(|choice| choice.of.iter().all(|one| bad[*one])) {
+            // Where one branch alone could have been meant, what is wrong with that one is the thing to tell.
+            if let [one] = choice.of.as_slice() {
+                deeper.push((&choice.step, *one));
+                continue;
+            }
             let message = format!(
                 "{} was written, and no branch of the reader's union reads it; keep such a branch",
                 choice.shown
             );
             found.push(Incompatibility { kind: "MISSING_UNION_BRANCH", path: at(&choice.step), message });
         }
-        let deeper = node.choices.iter().flat_map(|choice| {
-            // Where one branch alone could have been meant, what is wrong with it is worth telling.
-            match choice.of.as_slice() {
-                [one] if bad[*one] => Some((choice.step.clone(), *one)),
-                _ => None,
-            }
-        });
-        let deeper: Vec<_> =
-            node.parts.iter().filter(|(_, part)| bad[*part]).cloned().chain(deeper).collect();
         // The last that is put on the stack is looked at first.
         for (step, part) in deeper.into_iter().rev() {
             if seen.insert(part) {

@@ -54,7 +54,6 @@ impl Documents {
         &self.root
     }
 
-    #[cfg_attr(not(feature = "json-schema"), allow(dead_code))]
     pub(super) fn named(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.named.iter().map(|(name, document)| (name.as_str(), document))
     }
@@ -131,13 +130,49 @@ impl Documents {
                 "the schema has {patterns} patterns with its references, and {PATTERNS_MAX} are the most"
             )));
         }
+        self.check_addresses()?;
         let mut costs = Costs { documents: self, known: HashMap::new(), open: HashSet::new() };
         for document in self.named.values().chain([&self.root]) {
             costs.all(Place { document, schema: document }, "#")?;
         }
         Ok(())
     }
+
+    /// Every reference leads to a document that is there, or to a draft's own.
+    fn check_addresses(&self) -> Result<(), SchemaProblem> {
+        if self.has_inner_addresses {
+            return Ok(());
+        }
+        let documents =
+            self.named().map(|(name, document)| (Some(name), document)).chain([(None, &self.root)]);
+        for (home, document) in documents {
+            let own = document.get("$id").and_then(Value::as_str).unwrap_or_default().trim_end_matches('#');
+            let mut missing = None;
+            walk(document, &mut |schema| {
+                let Some(reference) = schema.get("$ref").and_then(Value::as_str) else { return };
+                let address = reference.split('#').next().unwrap_or_default();
+                let is_known = address.is_empty()
+                    || address == own
+                    || DRAFTS.iter().any(|draft| address.starts_with(draft))
+                    || self.document(address).is_some();
+                if !is_known && missing.is_none() {
+                    missing = Some(address.to_owned());
+                }
+            });
+            if let Some(address) = missing {
+                let problem = SchemaProblem::new(format!(
+                    "`{address}`, to which a `$ref` leads, is not among the references; add a reference whose name is \
+                     `{address}` to the subject and version that hold it"
+                ));
+                return Err(home.map_or(problem.clone(), |name| problem.of_reference(name)));
+            }
+        }
+        Ok(())
+    }
 }
+
+/// Where the drafts' own schemas stand, which are built in.
+const DRAFTS: [&str; 2] = ["http://json-schema.org/", "https://json-schema.org/"];
 
 /// Calls for every object and array in a document.
 fn walk(value: &Value, visit: &mut impl FnMut(&Value)) {

@@ -13,7 +13,7 @@ const PATTERN_BYTES_MAX: usize = 256 * 1024;
 const BACKTRACKS_MAX: usize = 100_000;
 
 /// Where the schema stands if it does not say so itself, for the references that are relative.
-const BASE: &str = "json-schema:///schema";
+const BASE: &str = "references:///schema";
 
 pub(super) struct Compiled(Validator);
 
