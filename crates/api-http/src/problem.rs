@@ -22,7 +22,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::PredecessorFailed
         | ErrorCode::IdempotencyInFlight
         | ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::IdempotencyKeyReused | ErrorCode::SchemaRejected => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RequestTooLarge | ErrorCode::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
