@@ -11,6 +11,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Payloads are slices of the message that they came in.
-    tonic_prost_build::configure().bytes(".eventstreaming.v1").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".eventstreaming.v1")
+        .codec_path("crate::codec::SizedCodec")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -54,12 +54,14 @@ fn sorted(extensions: std::collections::HashMap<String, String>) -> Vec<(ByteStr
 }
 
 /// An event on its way out, with where it lies.
-pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: StoredRecord) -> proto::Event {
+pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: &StoredRecord) -> proto::Event {
     let offset = record.offset;
     let timestamp = record.record.timestamp;
-    let event = Event::from_record(record.record);
-    let text = |text: Option<ByteString>| text.map(|text| text.to_string());
-    let header = |header: Header| proto::Header { name: header.name.to_string(), value: header.value };
+    let event = Event::from_record(&record.record);
+    // Copies, by their length: what is shared may be a small part of something large.
+    let copy = |text: ByteString| String::from(&*text);
+    let text = |text: Option<ByteString>| text.map(copy);
+    let header = |header: Header| proto::Header { name: copy(header.name), value: header.value };
     proto::Event {
         id: text(event.id),
         r#type: text(event.event_type),
@@ -78,13 +80,9 @@ pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: Stored
         causationid: text(event.causation_id),
         traceparent: text(event.traceparent),
         tracestate: text(event.tracestate),
-        extensions: event
-            .extensions
-            .into_iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect(),
+        extensions: event.extensions.into_iter().map(|(name, value)| (copy(name), copy(value))).collect(),
         idempotencykey: None,
-        topic: Some(topic.to_string()),
+        topic: Some(topic.as_str().to_owned()),
         offset: Some(offset as i64),
         timestamp: Some(time(timestamp)),
     }
@@ -93,8 +91,8 @@ pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: Stored
 /// A receipt.
 pub(crate) fn receipt(receipt: &Receipt) -> proto::Receipt {
     proto::Receipt {
-        id: receipt.id.to_string(),
-        topic: receipt.topic.to_string(),
+        id: String::from(&*receipt.id),
+        topic: receipt.topic.as_str().to_owned(),
         partition: receipt.partition,
         offset: receipt.offset as i64,
         timestamp: Some(time(receipt.timestamp)),
@@ -210,7 +208,7 @@ mod tests {
             let stamp = domain::event::Stamp::new(Timestamp(1), "/".into(), "e".into());
             let (record, _) = item(sent.clone()).unwrap().into_record(&stamp);
             let topic = TopicName::new("orders").unwrap();
-            let got = outgoing(&topic, 3, StoredRecord { offset: 7, record });
+            let got = outgoing(&topic, 3, &StoredRecord { offset: 7, record });
             prop_assert_eq!((got.partition, got.offset, got.topic.as_deref()), (Some(3), Some(7), Some("orders")));
             prop_assert_eq!((got.key, got.data, got.headers, got.extensions, got.time), (sent.key, sent.data, sent.headers, sent.extensions, sent.time));
         }

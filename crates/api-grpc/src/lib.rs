@@ -11,6 +11,7 @@
 //!    their bytes, deliveries of a stream.
 
 mod call;
+mod codec;
 mod connection;
 mod convert;
 mod error;

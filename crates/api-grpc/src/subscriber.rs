@@ -14,7 +14,7 @@ use domain::{
     subscriptions::{AckRequest, PulledDelivery, RejectItem, RetryItem},
 };
 use futures::stream::BoxStream;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -102,7 +102,7 @@ pub(crate) fn delivery(pulled: PulledDelivery) -> Delivery {
         ack_id: pulled.ack_id,
         attempt: pulled.attempt,
         deadline: Some(convert::time(pulled.deadline)),
-        run: pulled.run.to_string(),
-        event: Some(convert::outgoing(&pulled.topic, pulled.partition, Arc::unwrap_or_clone(pulled.record))),
+        run: String::from(&*pulled.run),
+        event: Some(convert::outgoing(&pulled.topic, pulled.partition, &pulled.record)),
     }
 }

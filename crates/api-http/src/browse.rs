@@ -34,7 +34,7 @@ pub(crate) async fn page(call: &Call<'_>, topic: &str) -> Result<Reply, Problem>
         if index > 0 {
             out.push(b',');
         }
-        push_event(&mut out, &browsed.topic, browsed.partition, browsed.record, Payload::Json);
+        push_event(&mut out, &browsed.topic, browsed.partition, &browsed.record, Payload::Json);
     }
     out.extend_from_slice(b"],\"next\":");
     push_string(&mut out, &page.next.to_string());
@@ -171,7 +171,7 @@ impl Follower {
             out.extend_from_slice(id.as_bytes());
             out.extend_from_slice(b"\ndata: ");
             let start = out.len();
-            push_event(&mut out, &browsed.topic, browsed.partition, browsed.record, Payload::Json);
+            push_event(&mut out, &browsed.topic, browsed.partition, &browsed.record, Payload::Json);
             one_line(&mut out[start..]);
             out.extend_from_slice(b"\n\n");
         }

@@ -16,12 +16,12 @@ pub(crate) fn push_event(
     out: &mut Vec<u8>,
     topic: &TopicName,
     partition: PartitionId,
-    stored: StoredRecord,
+    stored: &StoredRecord,
     payload: Payload,
 ) {
     let timestamp = stored.record.timestamp;
     let offset = stored.offset;
-    let event = Event::from_record(stored.record);
+    let event = Event::from_record(&stored.record);
     out.reserve(512 + event.data.as_ref().map_or(0, Bytes::len));
     let mut fields = Fields { out, first: true };
     fields.text("id", event.id.as_ref());
@@ -171,7 +171,7 @@ mod tests {
     fn shown_as(record: Record, payload: Payload) -> Value {
         let mut out = Vec::new();
         let topic = TopicName::new("orders").unwrap();
-        push_event(&mut out, &topic, 2, StoredRecord { offset: 7, record }, payload);
+        push_event(&mut out, &topic, 2, &StoredRecord { offset: 7, record }, payload);
         serde_json::from_slice(&out)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
     }

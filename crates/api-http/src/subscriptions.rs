@@ -26,7 +26,7 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::body::Body;
 use ports::Timestamp;
 use serde_json::{Value, json};
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 /// All fields of a definition.
 const FIELDS: [&str; 13] = [
@@ -340,8 +340,7 @@ fn deliveries(pulled: Pulled) -> Reply {
         out.extend_from_slice(b",\"run\":");
         push_string(&mut out, &delivery.run);
         out.extend_from_slice(b",\"event\":");
-        let record = Arc::unwrap_or_clone(delivery.record);
-        push_event(&mut out, &delivery.topic, delivery.partition, record, payload);
+        push_event(&mut out, &delivery.topic, delivery.partition, &delivery.record, payload);
         out.push(b'}');
     }
     out.extend_from_slice(b"]}");

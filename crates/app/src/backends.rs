@@ -10,7 +10,7 @@ use adapters_kafka::{Kafka, KafkaConfig};
 use adapters_postgres::Postgres;
 use adapters_redis::Redis;
 use adapters_webhook::{HttpWebhooks, WebhookConfig};
-use domain::breaker::{self, Breaker, GuardedClaims};
+use domain::breaker::{self, Breaker, GuardedAppends, GuardedClaims};
 use ports::{
     Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, PortError, Result, TopicAdmin,
     Webhooks,
@@ -26,6 +26,8 @@ pub(crate) struct Backends {
     pub(crate) offsets: Arc<dyn OffsetStore>,
     pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
+    /// The circuits before a log that is another's.
+    pub(crate) appends: Option<Arc<GuardedAppends>>,
     /// Where claims are kept outside the data directory.
     pub(crate) claims: Option<ClaimServer>,
     pub(crate) webhooks: Arc<dyn Webhooks>,
@@ -62,8 +64,10 @@ impl Backends {
         };
         if config.log.backend == LogBackend::Kafka {
             let kafka = Kafka::open(kafka)?;
+            let appends = Arc::new(GuardedAppends::new(kafka.event_log(), clock));
             return Ok(Self {
-                log: kafka.event_log(),
+                log: appends.clone(),
+                appends: Some(appends),
                 admin: kafka.topic_admin(),
                 membership: kafka.membership(),
                 offsets: kafka.offsets(),
@@ -79,6 +83,7 @@ impl Backends {
         let groups = Groups::new(log.clone(), clock, GroupConfig::default());
         Ok(Self {
             log,
+            appends: None,
             admin: groups.admin(),
             offsets: Arc::new(tables.offsets(groups.clone())),
             membership: Arc::new(groups),
@@ -94,7 +99,7 @@ impl Backends {
     /// Writes out and closes everything, within `patience`.
     pub(crate) async fn close(self, patience: Duration) {
         // Webhooks have nothing to write out: what is under way ends with its subscription.
-        let Self { log, admin, membership, offsets, jobs, idempotency, claims, webhooks: _, kafka, lock } =
+        let Self { log, admin, membership, offsets, jobs, idempotency, appends, claims, kafka, lock, .. } =
             self;
         if let Some(claims) = claims {
             claims.close(patience).await;
@@ -104,7 +109,7 @@ impl Backends {
         }
         // The last handle on a file closes it, which waits for the disk.
         let closing = tokio::task::spawn_blocking(move || {
-            drop((membership, offsets, admin, log, jobs, idempotency));
+            drop((membership, offsets, admin, log, appends, jobs, idempotency));
             drop(lock);
         });
         if tokio::time::timeout(patience, closing).await.is_err() {

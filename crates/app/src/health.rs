@@ -3,7 +3,7 @@
 use crate::{backends::ClaimServer, config::LogBackend};
 use api_http::{Component, Health};
 use domain::{
-    breaker::{Breaker, BreakerStatus},
+    breaker::{Breaker, BreakerStatus, GuardedAppends},
     event::time_text,
     topics::Topics,
 };
@@ -16,6 +16,8 @@ const INTERVAL_UP: Duration = Duration::from_secs(5);
 /// How often one that does not is.
 const INTERVAL_DOWN: Duration = Duration::from_secs(1);
 
+/// The most topics with an open circuit that are shown.
+const TOPICS_SHOWN_MAX: usize = 20;
 /// The detail that says why a store may forget.
 const WARNING: &str = "warning";
 
@@ -26,6 +28,8 @@ pub(crate) struct Watch {
     pub(crate) backend: LogBackend,
     /// Where claims are kept outside the data directory.
     pub(crate) claims: Option<ClaimServer>,
+    /// The circuits before the log, where it is another's.
+    pub(crate) appends: Option<Arc<GuardedAppends>>,
     pub(crate) health: watch::Sender<Health>,
 }
 
@@ -40,7 +44,9 @@ impl Watch {
     pub(crate) async fn look(&self) {
         let (log, claims) = tokio::join!(self.look_at_log(), self.look_at_claims());
         // After the calls, which are not the circuit's own.
-        let circuits = self.claims.as_ref().map(|server| circuits(&[&server.breaker]));
+        let claimed = self.claims.as_ref().map(|server| &*server.breaker);
+        let circuits = (claimed.is_some() || self.appends.is_some())
+            .then(|| circuits(claimed.as_slice(), self.appends.as_deref()));
         let components: Vec<Component> = [log].into_iter().chain(claims).chain(circuits).collect();
         self.health.send_if_modified(|health| {
             let news = health.components != components;
@@ -137,9 +143,16 @@ pub(crate) fn serving(mut health: watch::Receiver<Health>) -> watch::Receiver<bo
 /// The circuits before outside systems. The component is up whatever they are: a circuit closes by a call that
 /// is answered, which a service that is taken out of use would not get; whether the system itself serves is
 /// its own component's to say.
-fn circuits(breakers: &[&Breaker]) -> Component {
-    let details = breakers.iter().map(|breaker| (breaker.name(), circuit(&breaker.status())));
-    component("circuitBreakers", true, details.collect())
+fn circuits(breakers: &[&Breaker], appends: Option<&GuardedAppends>) -> Component {
+    let stores = breakers.iter().map(|breaker| (breaker.name(), circuit(&breaker.status())));
+    let log = appends.map(|appends| {
+        let open = appends.open(TOPICS_SHOWN_MAX);
+        let state = if open.is_empty() { "closed" } else { "open" };
+        let topics: serde_json::Map<_, _> =
+            open.iter().map(|(topic, status)| (topic.to_string(), circuit(status))).collect();
+        ("log", json!({"state": state, "topics": topics}))
+    });
+    component("circuitBreakers", true, stores.chain(log).collect())
 }
 
 fn circuit(status: &BreakerStatus) -> Value {

@@ -180,7 +180,8 @@ impl Service {
                 stop_fronts.clone(),
             )),
         ];
-        let watch = Watch { topics, backend, claims: backends.claims.clone(), health: health.clone() };
+        let (claims, appends) = (backends.claims.clone(), backends.appends.clone());
+        let watch = Watch { topics, backend, claims, appends, health: health.clone() };
         watch.look().await;
         health.send_modify(|health| health.ready = true);
         let watching = tokio::spawn(watch.run());

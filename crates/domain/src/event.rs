@@ -210,21 +210,23 @@ impl Event {
     }
 
     /// The event that a record carries. Never fails: what is not an attribute stays a header.
-    pub fn from_record(record: Record) -> Self {
-        let mut event = Self { key: record.key, data: record.value, ..Self::default() };
-        for header in record.headers {
+    ///
+    /// Bytes are shared with the record, not copied.
+    pub fn from_record(record: &Record) -> Self {
+        let mut event = Self { key: record.key.clone(), data: record.value.clone(), ..Self::default() };
+        for header in &record.headers {
             event.take_header(header);
         }
         event
     }
 
-    fn take_header(&mut self, header: Header) {
+    fn take_header(&mut self, header: &Header) {
         let text = match &header.value {
             Some(value) => ByteString::try_from(value.clone()).ok(),
             None => None,
         };
         let Some(text) = text else {
-            self.headers.push(header);
+            self.headers.push(header.clone());
             return;
         };
         let slot = match &*header.name {
@@ -244,7 +246,7 @@ impl Event {
             header::TIME => {
                 match parse_time(&text) {
                     Some(time) if self.time.is_none() => self.time = Some(time),
-                    _ => self.headers.push(header),
+                    _ => self.headers.push(header.clone()),
                 }
                 return;
             }
@@ -253,7 +255,7 @@ impl Event {
                     Some(extension) if is_extension_name(extension) => {
                         self.extensions.push((ByteString::from(extension), text));
                     }
-                    _ => self.headers.push(header),
+                    _ => self.headers.push(header.clone()),
                 }
                 return;
             }
@@ -261,7 +263,7 @@ impl Event {
         if slot.is_none() {
             *slot = Some(text);
         } else {
-            self.headers.push(header);
+            self.headers.push(header.clone());
         }
     }
 }
@@ -412,14 +414,14 @@ mod tests {
         let (record, id) = event.clone().into_record(&stamp());
         assert_eq!(id, "i");
         assert_eq!(record.timestamp, Timestamp(1));
-        assert_eq!(Event::from_record(record), event);
+        assert_eq!(Event::from_record(&record), event);
     }
 
     #[test]
     fn what_is_left_out_is_filled_in() {
         let (record, id) = Event::default().into_record(&stamp());
         assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
-        let event = Event::from_record(record);
+        let event = Event::from_record(&record);
         assert_eq!(event.source.as_deref(), Some("/event-streaming"));
         assert_eq!(event.event_type.as_deref(), Some("event"));
         assert_eq!(event.time, Some(Timestamp(1_700_000_000_123)));
@@ -434,7 +436,7 @@ mod tests {
             Header::new("ce_Bad-Name", Bytes::from_static(b"x")),
             Header { name: "ce_type".into(), value: None },
         ];
-        let event = Event::from_record(Record { headers: headers.clone(), ..Record::default() });
+        let event = Event::from_record(&Record { headers: headers.clone(), ..Record::default() });
         assert_eq!(event.headers, headers);
         assert_eq!(event.id, None);
     }

@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod browse;
 pub mod dead_letter;
 pub mod delivery;
+mod digits;
 pub mod error;
 pub mod event;
 pub mod handler;

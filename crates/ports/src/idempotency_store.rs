@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::{fmt, fmt::Debug, time::Duration};
 
-/// Names what is to be done once: 128 bits of a hash over everything that tells it from other things,
-/// as the domain makes it. A store keeps it as it is.
+/// Names what is to be done once: 128 bits, most of them of a hash over everything that tells it from other
+/// things, as the domain makes it. Keys that are asked for together mostly begin alike; a store keeps them as
+/// they are, and does well to keep them in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimKey(pub [u8; 16]);
 

@@ -113,6 +113,7 @@ impl Readers {
             at_end: false,
             probe: None,
             held: None,
+            took: 0,
             news,
         };
         reader.assign()?;
@@ -166,6 +167,8 @@ pub(super) struct Reader {
     probe: Option<Offset>,
     /// Fetched, and too large for the read before.
     held: Option<StoredRecord>,
+    /// The bytes of the read before: in a backlog the next takes as many.
+    took: usize,
     news: Arc<Notify>,
 }
 
@@ -212,7 +215,7 @@ impl Reader {
     /// What has been fetched already.
     fn drain(&mut self, limits: ReadLimits) -> Result<Vec<StoredRecord>> {
         let Some(queue) = &self.queue else { return Ok(Vec::new()) };
-        let mut arena = Arena::default();
+        let mut arena = Arena::with_capacity(self.took.min(limits.bytes_max));
         let mut next = self.next;
         let held = self.held.take();
         if let Some(held) = &held {
@@ -228,13 +231,15 @@ impl Reader {
                     let offset = message.offset() as u64;
                     // Before the cursor: the rest of a batch that was fetched for it.
                     if offset >= next {
-                        if count(&arena) > 0 && arena.bytes + size_of(&message) > bytes_max {
+                        let is_first = count(&arena) == 0;
+                        arena.take(&message);
+                        if arena.bytes > bytes_max && !is_first {
+                            arena.records.pop();
                             let mut own = Arena::default();
                             own.take(&message);
                             self.held = own.into_records().pop();
                             break;
                         }
-                        arena.take(&message);
                         next = offset + 1;
                     }
                     (self.at_end, self.probe) = (false, None);
@@ -257,6 +262,7 @@ impl Reader {
             }
         }
         self.next = next;
+        self.took = arena.buffer.len();
         let records = arena.into_records();
         Ok(match held {
             Some(held) => std::iter::once(held).chain(records).collect(),
@@ -340,6 +346,8 @@ impl Drop for Reader {
 struct Arena {
     buffer: BytesMut,
     records: Vec<Place>,
+    /// Those of all records, one after the other.
+    headers: Vec<(Name, Option<Range<usize>>)>,
     bytes: usize,
 }
 
@@ -348,10 +356,20 @@ struct Place {
     timestamp: i64,
     key: Option<Range<usize>>,
     value: Option<Range<usize>>,
-    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
+    headers: Range<usize>,
+}
+
+/// A header's name.
+enum Name {
+    Known(&'static str),
+    Other(Range<usize>),
 }
 
 impl Arena {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { buffer: BytesMut::with_capacity(bytes), ..Self::default() }
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Range<usize> {
         let start = self.buffer.len();
         self.buffer.extend_from_slice(bytes);
@@ -359,44 +377,63 @@ impl Arena {
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {
-        let before = self.buffer.len();
+        let first = self.headers.len();
         let key = message.key().map(|key| self.put(key));
         let value = message.payload().map(|value| self.put(value));
-        let mut headers = Vec::new();
-        ffi::headers(message, |name, value| {
-            headers.push((self.put(name), value.map(|value| self.put(value))));
-        });
         // As `Record::size` counts.
-        self.bytes += self.buffer.len() - before + 32 + 2 * headers.len();
+        self.bytes += message.key_len() + message.payload_len() + 32;
+        ffi::headers(message, |name, value| {
+            self.bytes += name.len() + value.map_or(0, <[u8]>::len) + 2;
+            let name = known(name).map_or_else(|| Name::Other(self.put(name)), Name::Known);
+            let value = value.map(|value| self.put(value));
+            self.headers.push((name, value));
+        });
         let timestamp = message.timestamp().to_millis().unwrap_or_default();
+        let headers = first..self.headers.len();
         self.records.push(Place { offset: message.offset() as u64, timestamp, key, value, headers });
     }
 
     fn into_records(self) -> Vec<StoredRecord> {
-        let bytes = self.buffer.freeze();
-        let of = |range: Range<usize>| bytes.slice(range);
-        let record = |place: Place| StoredRecord {
+        // What was set aside and not needed is not to be held for as long as one of the records is.
+        let is_loose = self.buffer.capacity() > 2 * self.buffer.len();
+        let bytes = if is_loose { Bytes::copy_from_slice(&self.buffer) } else { self.buffer.freeze() };
+        let of = |range: &Range<usize>| bytes.slice(range.clone());
+        let header = |(name, value): &(Name, Option<Range<usize>>)| Header {
+            name: match name {
+                Name::Known(name) => ByteString::from_static(name),
+                Name::Other(range) => name_of(&of(range)),
+            },
+            value: value.as_ref().map(of),
+        };
+        let record = |place: &Place| StoredRecord {
             offset: place.offset,
             record: Record {
-                key: place.key.map(of),
-                value: place.value.map(of),
-                headers: place
-                    .headers
-                    .into_iter()
-                    .map(|(name, value)| Header { name: name_of(&of(name)), value: value.map(of) })
-                    .collect(),
+                key: place.key.as_ref().map(of),
+                value: place.value.as_ref().map(of),
+                headers: self.headers[place.headers.clone()].iter().map(header).collect(),
                 timestamp: Timestamp(place.timestamp),
             },
         };
-        self.records.into_iter().map(record).collect()
+        self.records.iter().map(record).collect()
     }
 }
 
-/// What a message will take as a record, as `Record::size` counts.
-fn size_of(message: &BorrowedMessage<'_>) -> usize {
-    let mut size = message.key_len() + message.payload_len() + 32;
-    ffi::headers(message, |name, value| size += name.len() + value.map_or(0, <[u8]>::len) + 2);
-    size
+/// The names that CloudEvents' binding for Kafka gives the attributes that most events have, and those of W3C
+/// trace contexts. They are not copied, nor counted by whom they are used.
+fn known(name: &[u8]) -> Option<&'static str> {
+    Some(match name {
+        b"ce_specversion" => "ce_specversion",
+        b"ce_id" => "ce_id",
+        b"ce_source" => "ce_source",
+        b"ce_type" => "ce_type",
+        b"ce_time" => "ce_time",
+        b"ce_subject" => "ce_subject",
+        b"ce_dataschema" => "ce_dataschema",
+        b"content-type" => "content-type",
+        b"traceparent" => "traceparent",
+        b"tracestate" => "tracestate",
+        _ => return None,
+    })
 }
 
 /// A header's name, which another producer may have written in any encoding.

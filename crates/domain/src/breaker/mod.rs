@@ -12,8 +12,10 @@
 //!
 //! When it opens and how it probes is [`Circuit`]'s, which stands before handlers too.
 
+mod appends;
 mod claims;
 
+pub use appends::GuardedAppends;
 pub use claims::GuardedClaims;
 
 use crate::subscriptions::circuit::{Allowed, Circuit, CircuitConfig, Seen};
@@ -31,6 +33,9 @@ pub const STORE: CircuitConfig = CircuitConfig {
     probe_first: Duration::from_millis(500),
     probe_max: Duration::from_secs(5),
 };
+
+/// When the circuit before a topic opens: only when nothing of what is appended is taken.
+pub const LOG: CircuitConfig = CircuitConfig { window: 20, least: 10, ratio: 1.0, connects: 10, ..STORE };
 
 /// A circuit around calls to one outside system. Shared by all who call it.
 #[derive(Debug)]

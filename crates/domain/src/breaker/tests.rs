@@ -1,5 +1,8 @@
 use super::*;
-use ports::{IdempotencyStore, MockIdempotencyStore};
+use ports::{
+    AppendRequest, AppendResult, Appended, EventLog, IdempotencyStore, MockIdempotencyStore, Record,
+    TopicName,
+};
 use std::{
     future::{pending, ready},
     sync::atomic::{AtomicUsize, Ordering},
@@ -140,4 +143,44 @@ async fn a_store_of_claims_behind_it_is_not_asked_while_it_is_open() {
     assert_eq!(refused.operation(), "idempotency_store.claim");
     let refused = guarded.settle(Vec::new()).await.expect_err("it is left alone");
     assert_eq!(refused.operation(), "idempotency_store.settle");
+}
+
+fn append_to(topic: &str) -> AppendRequest {
+    let records = vec![(0, Record::default()), (1, Record::default())];
+    AppendRequest { topic: TopicName::new(topic).unwrap(), records, timeout: Duration::from_secs(1) }
+}
+
+/// An outage must not cost every publisher its timeout, and a topic that serves must not pay for one that does
+/// not.
+#[tokio::test(start_paused = true)]
+async fn appends_to_a_topic_that_takes_nothing_are_refused_at_once_and_others_go_on() {
+    let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
+    let taken = Arc::new(AtomicUsize::new(0));
+    let mut log = ports::MockEventLog::new();
+    let counted = taken.clone();
+    log.expect_append().returning(move |request| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let outcome = |index: usize| match request.topic.as_str() {
+            "dead" => Err(error(ErrorKind::Unavailable)),
+            // One of its partitions has no leader.
+            "half" if index == 0 => Err(error(ErrorKind::Unavailable)),
+            _ => Ok(Appended { offset: 0, timestamp: Timestamp(0) }),
+        };
+        AppendResult::complete((0..request.records.len()).map(outcome).collect())
+    });
+    let guarded = GuardedAppends::new(Arc::new(log), clock);
+    for _ in 0..30 {
+        assert!(guarded.append(append_to("half")).await.outcomes[1].is_ok());
+        guarded.append(append_to("dead")).await;
+    }
+    assert_eq!(taken.load(Ordering::Relaxed), 30 + LOG.connects as usize, "the dead one is asked no more");
+    let open: Vec<_> = guarded.open(10).into_iter().map(|(topic, _)| topic.to_string()).collect();
+    assert_eq!(open, ["dead"]);
+    let refused = guarded.append(append_to("dead")).await.outcomes;
+    assert_eq!(refused.len(), 2, "each record has its answer");
+    let refused = refused[1].as_ref().expect_err("it is open");
+    assert_eq!((refused.kind(), refused.effect()), (ErrorKind::Unavailable, Effect::None));
+    advance(LOG.probe_first).await;
+    guarded.append(append_to("dead")).await;
+    assert_eq!(taken.load(Ordering::Relaxed), 31 + LOG.connects as usize, "it is probed");
 }

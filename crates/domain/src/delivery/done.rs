@@ -49,16 +49,6 @@ impl DoneSet {
         }
     }
 
-    /// The start of the last interval that begins before `offset`.
-    pub(super) fn last_before(&self, offset: Offset) -> Option<Range<Offset>> {
-        self.runs.range(..offset).next_back().map(|(start, end)| *start..*end)
-    }
-
-    /// The first interval that begins at `offset` or later.
-    pub(super) fn first_from(&self, offset: Offset) -> Option<Range<Offset>> {
-        self.runs.range(offset..).next().map(|(start, end)| *start..*end)
-    }
-
     /// The intervals in order.
     pub fn ranges(&self) -> impl Iterator<Item = Range<Offset>> + '_ {
         self.runs.iter().map(|(start, end)| *start..*end)

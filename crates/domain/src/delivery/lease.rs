@@ -115,6 +115,8 @@ pub struct Taken {
     pub own: Option<Own>,
     /// It is to be the only one in its response.
     pub alone: bool,
+    /// What the event takes, as [`ports::Record::size`] counts.
+    pub bytes: usize,
 }
 
 /// Names a reservation.

@@ -28,7 +28,7 @@
 //! 8. *Revoked is over.* After a revocation nothing is delivered and no decision changes what is to be
 //!    committed.
 //!
-//! An event costs a fixed number of look-ups in ordered maps of what is buffered; nothing is scanned.
+//! An event costs a fixed number of look-ups among what is buffered; nothing is scanned.
 
 pub mod ack_id;
 pub mod backoff;

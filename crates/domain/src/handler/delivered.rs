@@ -62,6 +62,6 @@ impl<T> Delivered<T> {
     /// The event with its CloudEvents attributes. They are read anew at every call; bytes are shared with
     /// the record, not copied.
     pub fn event(&self) -> Event {
-        Event::from_record(self.record.record.clone())
+        Event::from_record(&self.record.record)
     }
 }

@@ -33,7 +33,7 @@ pub(super) type Attribute<'a> = (&'a str, Value<'a>);
 
 /// The event of a delivery.
 pub(super) fn event_of(delivery: &HandlerDelivery) -> Event {
-    Event::from_record(delivery.record.record.clone())
+    Event::from_record(&delivery.record.record)
 }
 
 /// All attributes but `datacontenttype`, with what the standard demands and the event lacks. No name stands

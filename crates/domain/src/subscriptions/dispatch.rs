@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - At most `concurrency` calls are under way, and no two of them for one key.
-//! - What is taken is called at once: nothing waits here while its time runs.
+//! - What is taken is called at once: nothing waits here while its time runs, but for the moment in which
+//!   others are called that answer without waiting.
 //! - A decision is given as soon as its call is back, those that are back together in one request.
 //! - While the circuit is open only probes are taken, and an outage counts no attempt.
 //! - What is cut off at the end is handed back before the engine ends, and counts no attempt.
@@ -17,12 +18,26 @@ use super::{
     definition::Cause,
     engine::{EngineHandle, Handed, Item, Offer},
 };
-use crate::delivery::{Decision, Lease};
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use crate::{
+    delivery::{Decision, Lease},
+    digits::{push_decimal, push_hex},
+};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, ready},
+    stream::FuturesUnordered,
+};
 use parking_lot::Mutex;
 use ports::{Clock, EventHandler, Failure, HandlerDelivery, Monotonic, Outcome, Timestamp};
 use slab::Slab;
-use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{sync::watch, task::JoinHandle};
 
 /// How long what could not be brought to its handler waits, while the circuit is not open yet.
@@ -31,6 +46,8 @@ const NOT_REACHED_AGAIN: Duration = Duration::from_secs(1);
 const PULL_WAIT: Duration = Duration::from_secs(60);
 /// The most bytes that are taken at once.
 const BYTES_MAX: usize = 8 << 20;
+/// For so long calls that are back at once follow each other before others have their turn.
+const AT_ONCE_MAX: Duration = Duration::from_millis(5);
 /// How long before the engine ends what is under way is cut off, so that it can be handed back.
 const CUT_BEFORE: Duration = Duration::from_millis(500);
 /// The most characters that are shown of why a circuit is open.
@@ -165,12 +182,28 @@ struct Run {
     probe: bool,
 }
 
+/// A call that is under way, for a run of [`Work::runs`].
+struct Call {
+    run: usize,
+    outcomes: BoxFuture<'static, Vec<Outcome>>,
+    /// When it was called.
+    since: Monotonic,
+}
+
 /// A call that is back.
 struct Back {
     run: usize,
     outcomes: Vec<Outcome>,
-    /// When it was called.
     since: Monotonic,
+}
+
+impl Future for Call {
+    type Output = Back;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Back> {
+        let (run, since) = (self.run, self.since);
+        self.outcomes.poll_unpin(context).map(|outcomes| Back { run, outcomes, since })
+    }
 }
 
 struct Work {
@@ -185,7 +218,7 @@ struct Work {
     gone: Option<Failure>,
     /// What is asked for; kept while calls come back, so that it is asked once.
     pull: Option<BoxFuture<'static, crate::Result<Offer>>>,
-    calls: FuturesUnordered<BoxFuture<'static, Back>>,
+    calls: FuturesUnordered<Call>,
     /// What the calls are for; here, so that it can be handed back when they are cut off.
     runs: Slab<Run>,
     decisions: Vec<Item>,
@@ -200,7 +233,7 @@ impl Work {
                 return self.cut_off().await;
             }
             let allowed = self.watched.lock().circuit.allowed(now);
-            let wait = self.ask(allowed, cut_at.is_some());
+            let wait = self.ask(allowed, cut_at.is_some(), self.calls.len());
             let (pull, clock) = (&mut self.pull, &*self.clock);
             let pulled = async {
                 match (pull, wait) {
@@ -221,10 +254,11 @@ impl Work {
                 }
                 () = clock.sleep_until(cut_at.unwrap_or_default()), if cut_at.is_some() => {}
                 Some(back) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.back(back);
+                    let begun = self.clock.monotonic();
+                    self.back(back, begun);
                     // Those that are back already are decided in the same request.
                     while let Some(Some(back)) = self.calls.next().now_or_never() {
-                        self.back(back);
+                        self.back(back, begun);
                     }
                     self.pause_if_gone().await;
                     if self.decide().await.is_err() {
@@ -235,7 +269,20 @@ impl Work {
                     self.pull = None;
                     match offer {
                         None => {}
-                        Some(Ok(offer)) => self.call_all(offer.accept(), allowed == Allowed::Probe),
+                        Some(Ok(offer)) => {
+                            let runs = self.runs_of(offer.accept(), allowed == Allowed::Probe);
+                            if allowed == Allowed::All {
+                                // The engine is at the next ones while the handler is at these.
+                                self.ask(allowed, cut_at.is_some(), self.calls.len() + runs.len());
+                                self.say_pull();
+                            }
+                            let begun = self.clock.monotonic();
+                            runs.into_iter().fold(begun, |now, run| self.call(run, begun, now));
+                            self.pause_if_gone().await;
+                            if self.decide().await.is_err() {
+                                return;
+                            }
+                        }
                         // The engine is over, and so is this.
                         Some(Err(_)) if self.engine.is_over() => return,
                         Some(Err(_)) => self.clock.sleep_until(now + Duration::from_millis(100)).await,
@@ -245,10 +292,10 @@ impl Work {
         }
     }
 
-    /// Asks the engine for what may be delivered, where that is not asked already. Answers until when there
-    /// is nothing to ask for.
-    fn ask(&mut self, allowed: Allowed, stopping: bool) -> Option<Monotonic> {
-        let free = self.plan.options.concurrency.saturating_sub(self.calls.len());
+    /// Asks the engine for what may be delivered, where that is not asked already and fewer calls than may be
+    /// are under way. Answers until when there is nothing to ask for.
+    fn ask(&mut self, allowed: Allowed, stopping: bool, under_way: usize) -> Option<Monotonic> {
+        let free = self.plan.options.concurrency.saturating_sub(under_way);
         // A probe is one delivery, whatever its key has behind it.
         let (max, lanes) = match allowed {
             _ if stopping || free == 0 => (0, 0),
@@ -275,12 +322,20 @@ impl Work {
         None
     }
 
-    /// Calls the handler for each run.
-    fn call_all(&mut self, handed: Vec<Handed>, probe: bool) {
+    /// Has what is asked for reach the engine now, and not when it is waited for.
+    fn say_pull(&mut self) {
+        if let Some(offer) = self.pull.as_mut().and_then(FutureExt::now_or_never) {
+            self.pull = Some(Box::pin(ready(offer)));
+        }
+    }
+
+    /// What was taken, as runs that are to be called for.
+    fn runs_of(&mut self, handed: Vec<Handed>, probe: bool) -> Vec<Run> {
         if probe && !handed.is_empty() {
             self.watched.lock().circuit.probe();
         }
         let together = self.plan.together;
+        let mut runs = Vec::new();
         let mut run: VecDeque<Handed> = VecDeque::new();
         for handed in handed {
             let same = run.back().is_some_and(|last| {
@@ -290,39 +345,66 @@ impl Work {
                         && last.delivery.lease.id.session == handed.delivery.lease.id.session
             });
             if !same && !run.is_empty() {
-                let leases = std::mem::take(&mut run);
-                self.call(Run { leases, count: 0, probe });
+                // With as many keys as events, runs are of one.
+                let leases = std::mem::replace(&mut run, VecDeque::with_capacity(1));
+                runs.push(Run { leases, count: 0, probe });
             }
             run.push_back(handed);
         }
         if !run.is_empty() {
-            self.call(Run { leases: run, count: 0, probe });
+            runs.push(Run { leases: run, count: 0, probe });
+        }
+        runs
+    }
+
+    /// Calls the handler for a run now, and while it answers at once for what is left of it too; not for long,
+    /// from `begun` on. Answers the time by then.
+    fn call(&mut self, mut run: Run, begun: Monotonic, mut now: Monotonic) -> Monotonic {
+        loop {
+            let since = now;
+            let options = &self.plan.options;
+            run.count = if options.whole_runs { run.leases.len() } else { 1 };
+            let deadline = since + options.timeout;
+            let (handler, clock) = (self.handler.clone(), self.clock.clone());
+            let deliveries: Vec<_> =
+                run.leases.iter().take(run.count).map(|handed| of(handed, deadline)).collect();
+            let mut outcomes: BoxFuture<'static, _> =
+                Box::pin(async move { guarded(&*handler, &deliveries, &*clock, deadline).await });
+            let at_once = since.since(begun) < AT_ONCE_MAX;
+            let Some(outcomes) = at_once.then(|| (&mut outcomes).now_or_never()).flatten() else {
+                let run = self.runs.insert(run);
+                self.calls.push(Call { run, outcomes, since });
+                return now;
+            };
+            now = self.clock.monotonic();
+            match self.answered(run, outcomes, now, now.since(since)) {
+                Some(rest) => run = rest,
+                None => return now,
+            }
         }
     }
 
-    fn call(&mut self, mut run: Run) {
-        let options = &self.plan.options;
-        let count = if options.whole_runs { run.leases.len() } else { 1 };
-        run.count = count;
+    /// Takes the answers of a call that was under way, and calls for the rest of its run.
+    fn back(&mut self, back: Back, begun: Monotonic) {
+        let Some(run) = self.runs.try_remove(back.run) else { return };
         let now = self.clock.monotonic();
-        let deadline = now + options.timeout;
-        let (handler, clock) = (self.handler.clone(), self.clock.clone());
-        let deliveries: Vec<_> = run.leases.iter().take(count).map(|handed| of(handed, deadline)).collect();
-        let run = self.runs.insert(run);
-        self.calls.push(Box::pin(async move {
-            let outcomes = guarded(&*handler, &deliveries, &*clock, deadline).await;
-            Back { run, outcomes, since: now }
-        }));
+        if let Some(rest) = self.answered(run, back.outcomes, now, now.since(back.since)) {
+            self.call(rest, begun, now);
+        }
     }
 
-    /// Turns the answers of a call into decisions, and calls for the rest of the run.
-    fn back(&mut self, back: Back) {
-        let Some(mut run) = self.runs.try_remove(back.run) else { return };
-        let (count, outcomes) = (run.count, back.outcomes);
-        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
-        self.plan.counts.call(now.since(back.since));
+    /// Turns the answers of a call that took so long into decisions; gives what is left of the run and is to be
+    /// called for.
+    fn answered(
+        &mut self,
+        mut run: Run,
+        outcomes: Vec<Outcome>,
+        now: Monotonic,
+        took: Duration,
+    ) -> Option<Run> {
+        self.plan.counts.call(took);
         let mut outcomes = outcomes.into_iter();
-        for _ in 0..count {
+        for _ in 0..run.count {
             let Some(handed) = run.leases.pop_front() else { break };
             let outcome = outcomes.next().unwrap_or_else(no_answer);
             self.plan.counts.outcome(&outcome);
@@ -331,7 +413,7 @@ impl Work {
                 Outcome::NotReached { .. } => Seen::NotReached,
                 _ => Seen::Answered,
             };
-            let open = self.note(now, wall, seen, run.probe, &outcome);
+            let open = self.note(now, seen, run.probe, &outcome);
             let (decision, goes_on) = match outcome {
                 Outcome::Ack => (Decision::Ack, true),
                 Outcome::Reject { failure } => (Decision::Reject { failure }, true),
@@ -352,16 +434,16 @@ impl Work {
                 for handed in std::mem::take(&mut run.leases) {
                     self.push(&handed, Decision::Release { after: Duration::ZERO });
                 }
-                return;
+                return None;
             }
         }
-        if !run.leases.is_empty() {
-            self.call(run);
-        }
+        (!run.leases.is_empty()).then_some(run)
     }
 
     /// Notes what a delivery said of its handler. Answers whether the circuit is open now.
-    fn note(&self, now: Monotonic, wall: Timestamp, seen: Seen, probe: bool, outcome: &Outcome) -> bool {
+    fn note(&self, now: Monotonic, seen: Seen, probe: bool, outcome: &Outcome) -> bool {
+        // Only what opens it is shown, with its time.
+        let wall = if seen == Seen::Answered { Timestamp::default() } else { self.clock.wall() };
         let mut watched = self.watched.lock();
         let open = watched.circuit.note(now, wall, seen, probe);
         if let Outcome::Retry { outage: true, failure, .. } | Outcome::NotReached { failure } = outcome
@@ -377,6 +459,8 @@ impl Work {
     /// go out again until that is kept.
     async fn pause_if_gone(&mut self) {
         let Some(failure) = self.gone.take() else { return };
+        // What it may have been given already goes back too.
+        self.pull = None;
         let (since, detail) = (self.clock.wall(), failure.message.clone());
         // An engine that is over delivers nothing either.
         let _ = self.engine.pause(Some(Cause { code: "handler-gone", since, detail })).await;
@@ -413,8 +497,16 @@ impl Work {
 
 fn of(handed: &Handed, deadline: Monotonic) -> HandlerDelivery {
     let delivery = &handed.delivery;
+    let mut id = String::with_capacity(48);
+    push_hex(&mut id, handed.log, 16);
+    id.push('-');
+    push_hex(&mut id, u64::from(handed.epoch), 8);
+    id.push('-');
+    push_decimal(&mut id, u64::from(handed.first));
+    id.push('-');
+    push_decimal(&mut id, delivery.record.offset);
     HandlerDelivery {
-        id: format!("{:016x}-{:08x}-{}-{}", handed.log, handed.epoch, handed.first, delivery.record.offset),
+        id,
         attempt: delivery.attempt,
         deadline,
         topic: handed.topic.clone(),
@@ -439,7 +531,8 @@ async fn guarded(
             let failure = Failure::new("panic", format!("the handler panicked: {said}"));
             vec![Outcome::Retry { after: None, outage: false, failure }]
         }),
-        () = clock.sleep_until(deadline) => {
+        // The timer is made where it is needed: most handlers that answer at once never need it.
+        () = async { clock.sleep_until(deadline).await } => {
             let failure = Failure::new("timeout", "the handler did not answer in time");
             vec![Outcome::Retry { after: None, outage: true, failure }]
         }

@@ -34,6 +34,7 @@ use crate::{
         Decision, Status,
         ack_id::{AckIds, AckTarget},
     },
+    digits::{push_decimal, push_hex},
     error::{Error, ErrorCode, Result, invalid_name},
     limits::Limits,
     push,
@@ -910,8 +911,15 @@ impl RunNames {
         match &self.last {
             Some((last, name)) if *last == of => name.clone(),
             _ => {
-                let topic = key.topic as u32;
-                let name = ByteString::from(format!("{topic:08x}-{}-{session:08x}-{run}", key.partition));
+                let mut name = String::with_capacity(48);
+                push_hex(&mut name, key.topic, 8);
+                name.push('-');
+                push_decimal(&mut name, u64::from(key.partition));
+                name.push('-');
+                push_hex(&mut name, u64::from(session), 8);
+                name.push('-');
+                push_decimal(&mut name, run);
+                let name = ByteString::from(name);
                 self.last = Some((of, name.clone()));
                 name
             }

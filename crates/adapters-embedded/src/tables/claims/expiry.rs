@@ -3,7 +3,8 @@
 //! An entry is a time and a key. It is left where it is while its row's time moves, as most do by a little:
 //! when it comes up, what is to be kept longer is queued once more, and the rest removed. Only a time that
 //! moved forward by much takes its entry along, so that nothing lies in the file for much longer than it is
-//! known. So many entries come up with each call at most as keep the queue from growing for ever.
+//! known. A lease is queued where it will be to be forgotten if it is completed as the last one was, which is
+//! mostly sooner than its attempts are: so the entry of what is completed stays where it is. So many entries come up with each call at most as keep the queue from growing for ever.
 
 use super::row;
 use ports::ClaimKey;
@@ -43,12 +44,14 @@ impl<'t> Queue<'t> {
         Self(table)
     }
 
-    /// Sees to the entry of a row that is to be forgotten at `at` and may have one; gives its time.
+    /// Sees to the entry of a row that is to be forgotten at `at` and may have one; gives its time. Where it has
+    /// none, that is `usual`, if it comes before.
     pub(super) fn place(
         &mut self,
         key: ClaimKey,
         queued: Option<u64>,
         at: u64,
+        usual: u64,
         now: u64,
     ) -> Result<u64, Error> {
         if let Some(queued) = queued {
@@ -57,9 +60,12 @@ impl<'t> Queue<'t> {
                 return Ok(queued);
             }
             self.0.remove(&entry(queued, key))?;
+            self.0.insert(&entry(at, key), ())?;
+            return Ok(at);
         }
-        self.0.insert(&entry(at, key), ())?;
-        Ok(at)
+        let first = at.min(usual);
+        self.0.insert(&entry(first, key), ())?;
+        Ok(first)
     }
 
     /// Removes the entry of a row that is removed.

@@ -36,7 +36,10 @@ use ports::{
 use redb::{Error, ReadableTable, Table, WriteTransaction};
 use row::{Known, Row};
 use rules::Change;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use time::StoreTime;
 
 /// `IdempotencyStore` of the embedded backend. Clones are handles on the same.
@@ -50,6 +53,8 @@ use time::StoreTime;
 pub struct TableClaims {
     tables: Tables,
     time: Arc<StoreTime>,
+    /// For how many milliseconds what was completed last is kept. Only says where an entry is put first.
+    kept_ms: Arc<AtomicU64>,
 }
 
 impl Tables {
@@ -66,7 +71,8 @@ impl Tables {
         };
         let last = last().map_err(|error| super::fault::port_error(OPERATION, error))?;
         let time = StoreTime::begin(clock, last.unwrap_or(0)).map_err(|detail| corrupt(OPERATION, detail))?;
-        Ok(TableClaims { tables: self.clone(), time: Arc::new(time) })
+        let kept_ms = Arc::new(AtomicU64::new(u64::MAX));
+        Ok(TableClaims { tables: self.clone(), time: Arc::new(time), kept_ms })
     }
 }
 
@@ -101,14 +107,18 @@ impl<'t> Opened<'t> {
     }
 
     /// Makes changes, and forgets some of what is past its time.
-    fn make(&mut self, changes: Vec<(ClaimKey, Option<u64>, Change)>) -> Result<(), Error> {
+    fn make(&mut self, changes: Vec<(ClaimKey, Option<u64>, Change)>, kept_ms: u64) -> Result<(), Error> {
         let count = changes.len();
         let mut buffer = Vec::with_capacity(128);
         for (key, queued, change) in changes {
             match change {
                 Change::Nothing => {}
                 Change::Put(known) => {
-                    let queued = self.queue.place(key, queued, known.forgotten_at(), self.now)?;
+                    let usual = match &known {
+                        Known::Leased(lease) => lease.ends.saturating_add(kept_ms),
+                        Known::Done { forgotten_at, .. } => *forgotten_at,
+                    };
+                    let queued = self.queue.place(key, queued, known.forgotten_at(), usual, self.now)?;
                     Row { queued, known }.encode(&mut buffer);
                     self.claims.insert(&key.0, &*buffer)?;
                 }
@@ -128,6 +138,7 @@ impl<'t> Opened<'t> {
         &mut self,
         operation: &'static str,
         items: Vec<T>,
+        kept_ms: u64,
         key: impl Fn(&T) -> ClaimKey,
         rule: impl Fn(Option<Known>, T, u64) -> (A, Change),
     ) -> Result<Result<Vec<A>>, Error> {
@@ -144,7 +155,7 @@ impl<'t> Opened<'t> {
             answers.push(answer);
             changes.push((key, queued, change));
         }
-        self.make(changes)?;
+        self.make(changes, kept_ms)?;
         Ok(Ok(answers))
     }
 }
@@ -157,10 +168,11 @@ impl IdempotencyStore for TableClaims {
             return Ok(Vec::new());
         }
         let (asked, time) = (self.time.now(), self.time.clone());
+        let kept_ms = self.kept_ms.load(Ordering::Relaxed);
         self.tables
             .write(CLAIM, move |transaction| {
                 let mut opened = Opened::open(transaction, &time, asked)?;
-                opened.decide(CLAIM, requests, |request| request.key, rules::claim)
+                opened.decide(CLAIM, requests, kept_ms, |request| request.key, rules::claim)
             })
             .await
     }
@@ -171,10 +183,13 @@ impl IdempotencyStore for TableClaims {
             return Ok(Vec::new());
         }
         let (asked, time) = (self.time.now(), self.time.clone());
+        if let Some((.., Settlement::Complete { keep, .. })) = settlements.last() {
+            self.kept_ms.store(rules::millis(*keep), Ordering::Relaxed);
+        }
         self.tables
             .write(SETTLE, move |transaction| {
                 let mut opened = Opened::open(transaction, &time, asked)?;
-                opened.decide(SETTLE, settlements, |(key, ..)| *key, rules::settle)
+                opened.decide(SETTLE, settlements, u64::MAX, |(key, ..)| *key, rules::settle)
             })
             .await
     }

@@ -15,7 +15,7 @@ pub(super) enum Change {
 }
 
 /// Milliseconds, rounded up, so that nothing ends before its time.
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     whole.saturating_add(u64::from(!duration.subsec_nanos().is_multiple_of(1_000_000)))
 }

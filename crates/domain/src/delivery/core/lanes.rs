@@ -5,7 +5,10 @@
 //! order with others has a lane of its own.
 
 use slab::Slab;
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 /// No event.
 pub(super) const NONE: u32 = u32::MAX;
@@ -43,7 +46,7 @@ pub(super) struct Lane {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     all: Slab<Lane>,
-    by_key: HashMap<u64, u32>,
+    by_key: HashMap<u64, u32, BuildHasherDefault<Spread>>,
     /// Lanes that may have something to give, in their turn. One that is gone stays until it is met, or there
     /// are more of these than of others.
     ready: VecDeque<(u32, u64)>,
@@ -52,6 +55,25 @@ pub(super) struct Lanes {
     /// How many of both are gone, or stand elsewhere by now.
     stale: usize,
     births: u64,
+}
+
+/// Keys are hashes already, by a secret of the engine's, so that users cannot make them fall together. All
+/// that is left is to spread them over all bits (Knuth's multiplicative hashing).
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write_u64(&mut self, key: u64) {
+        self.0 = (self.0 ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Lanes {

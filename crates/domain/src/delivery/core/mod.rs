@@ -1,9 +1,11 @@
 //! The core: what is read, what is ready, what is out, what is done.
 
 mod event;
+mod index;
 mod lanes;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use super::{
     Ordering,
@@ -14,14 +16,12 @@ use super::{
     },
 };
 use event::{Event, LAPSED, State};
+use index::Index;
 use lanes::{Lanes, NONE};
 use ports::{Failure, Monotonic, Offset, StoredRecord, Timestamp};
 use slab::Slab;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
+use timers::Timers;
 
 /// How much longer than its delivery a claim lasts.
 pub const CLAIM_MARGIN: Duration = Duration::from_secs(5);
@@ -47,8 +47,8 @@ pub struct PartitionCore {
     /// The next offset to be read.
     position: Offset,
     events: Slab<Event>,
-    /// The events by offset.
-    index: BTreeMap<Offset, u32>,
+    /// The events by offset, and what is done among them.
+    index: Index,
     lanes: Lanes,
     bytes: usize,
     /// What is in lanes in which something is held.
@@ -56,8 +56,8 @@ pub struct PartitionCore {
     held_bytes: usize,
     out: usize,
     /// When leases lapse and what is held is ready again.
-    timers: BTreeSet<(Monotonic, u32)>,
-    /// What is done beyond the prefix.
+    timers: Timers,
+    /// What is done of that which is not read yet.
     done: DoneSet,
     /// Undecided events of which deliveries counted; without claims alone, where nobody else counts them.
     attempted: BTreeMap<Offset, u32>,
@@ -80,13 +80,13 @@ impl PartitionCore {
             session,
             position: start,
             events: Slab::new(),
-            index: BTreeMap::new(),
+            index: Index::default(),
             lanes: Lanes::default(),
             bytes: 0,
             held_events: 0,
             held_bytes: 0,
             out: 0,
-            timers: BTreeSet::new(),
+            timers: Timers::default(),
             done: DoneSet::default(),
             attempted: BTreeMap::new(),
             leases: 0,
@@ -131,20 +131,20 @@ impl PartitionCore {
             self.position = offset + 1;
             if self.done.contains(offset) {
                 self.attempted.remove(&offset);
+                self.index.push_done(offset);
                 continue;
             }
             if incoming.passed_over {
                 self.attempted.remove(&offset);
                 self.counters.passed_over += 1;
-                if !self.index.is_empty() {
-                    self.note_done(offset);
-                }
+                self.index.push_done(offset);
                 continue;
             }
             self.enter(now, incoming);
         }
         self.position = self.position.max(next);
-        self.forget_done();
+        self.done.forget_before(self.position);
+        self.came_on();
     }
 
     fn enter(&mut self, now: Now, incoming: Incoming) {
@@ -167,7 +167,7 @@ impl PartitionCore {
         let (bytes, used_up) = (event.bytes, self.is_used_up(event.attempts));
         event.before = self.lanes.get(lane).tail;
         let slot = self.events.insert(event) as u32;
-        self.index.insert(offset, slot);
+        self.index.push(offset, slot);
         self.bytes += bytes;
         let of = self.lanes.get_mut(lane);
         if of.tail == NONE {
@@ -183,7 +183,7 @@ impl PartitionCore {
             self.held_bytes += bytes;
         }
         if let State::Held { until } = state {
-            self.timers.insert((until, slot));
+            self.timers.set(until, slot);
             self.count_held(lane, true);
         }
         if used_up {
@@ -206,7 +206,7 @@ impl PartitionCore {
             let done: u64 = self.done.ranges().map(|range| overlap(&range, &unread)).sum();
             lost += offset - self.position - done;
         }
-        while let Some((at, slot)) = self.index.first_key_value().map(|(at, slot)| (*at, *slot))
+        while let Some((at, slot)) = self.index.first()
             && at < offset
         {
             let state = self.events[slot as usize].state;
@@ -215,14 +215,15 @@ impl PartitionCore {
             self.remove(now, slot);
         }
         self.position = self.position.max(offset);
-        self.forget_done();
+        self.done.forget_before(self.position);
+        self.came_on();
         lost
     }
 
     /// Passes over one undecided event, on somebody's word. Answers whether there was one; what is out of
     /// it decides nothing any more.
     pub fn skip(&mut self, now: Now, offset: Offset) -> bool {
-        let Some(slot) = self.index.get(&offset).copied().filter(|_| !self.revoked) else { return false };
+        let Some(slot) = self.index.get(offset).filter(|_| !self.revoked) else { return false };
         self.finish(now, slot);
         true
     }
@@ -339,10 +340,9 @@ impl PartitionCore {
 
     fn reserve(&mut self, slot: u32) -> Taken {
         self.leases += 1;
-        let event = &mut self.events[slot as usize];
-        if let State::Held { until } = event.state {
-            self.timers.remove(&(until, slot));
-            let lane = event.lane;
+        let Event { state, lane, .. } = self.events[slot as usize];
+        if let State::Held { until } = state {
+            self.timers.remove(until, slot, &self.events);
             self.count_held(lane, false);
         }
         let event = &mut self.events[slot as usize];
@@ -352,7 +352,7 @@ impl PartitionCore {
         self.lanes.get_mut(event.lane).out += 1;
         self.out += 1;
         let ticket = Ticket { slot, number: self.leases, offset: event.offset() };
-        Taken { ticket, own: event.own, alone: event.alone }
+        Taken { ticket, own: event.own, alone: event.alone, bytes: event.bytes }
     }
 
     /// The event of a reservation that still holds.
@@ -418,7 +418,7 @@ impl PartitionCore {
         if lane.clock == NONE {
             lane.clock = slot;
             event.state = State::Out { deadline };
-            self.timers.insert((deadline, slot));
+            self.timers.set_lapse(deadline, slot, event.number);
         } else {
             event.state = State::Waiting { extended: None };
         }
@@ -471,7 +471,7 @@ impl PartitionCore {
 
     /// Whether an event is read and undecided.
     pub fn knows(&self, offset: Offset) -> bool {
-        self.index.contains_key(&offset)
+        self.index.get(offset).is_some()
     }
 
     /// Whether a client has what a ticket names, and may decide it.
@@ -501,7 +501,7 @@ impl PartitionCore {
         if lease.id.session != self.session {
             return;
         }
-        let Some(slot) = self.index.get(&lease.offset).copied() else { return };
+        let Some(slot) = self.index.get(lease.offset) else { return };
         let event = &mut self.events[slot as usize];
         if event.number == lease.id.number && event.state.is_at_client() {
             if let Some(own) = &mut event.own {
@@ -520,7 +520,7 @@ impl PartitionCore {
         if lease.id.session != self.session || self.revoked {
             return Some(Status::Expired);
         }
-        let Some(slot) = self.index.get(&lease.offset).copied() else {
+        let Some(slot) = self.index.get(lease.offset) else {
             // Done, or not a lease of ours at all. Saying so again changes nothing.
             let unknown = lease.offset >= self.position || !self.was_given(lease.id);
             return Some(match decision {
@@ -637,8 +637,8 @@ impl PartitionCore {
         match event.state {
             State::Out { deadline } => {
                 event.state = State::Out { deadline: until };
-                self.timers.remove(&(deadline, slot));
-                self.timers.insert((until, slot));
+                self.timers.remove(deadline, slot, &self.events);
+                self.timers.set(until, slot);
                 Status::Ok
             }
             State::Waiting { .. } => {
@@ -741,7 +741,7 @@ impl PartitionCore {
         if self.revoked {
             return;
         }
-        match self.index.get(&offset).copied() {
+        match self.index.get(offset) {
             Some(slot) if !self.events[slot as usize].state.is_out() => self.finish(now, slot),
             // Not read yet.
             None if offset >= self.position => self.done.insert(offset..offset + 1),
@@ -751,25 +751,24 @@ impl PartitionCore {
 
     /// A lease of an earlier session was given up: the event is free, from `until` on.
     pub fn freed_elsewhere(&mut self, offset: Offset, until: Monotonic) {
-        let Some(slot) = self.index.get(&offset).copied().filter(|_| !self.revoked) else { return };
-        let event = &mut self.events[slot as usize];
-        let lane = event.lane;
-        match event.state {
+        let Some(slot) = self.index.get(offset).filter(|_| !self.revoked) else { return };
+        let Event { state, lane, .. } = self.events[slot as usize];
+        match state {
             State::Held { until: held } => {
-                self.timers.remove(&(held, slot));
+                self.timers.remove(held, slot, &self.events);
             }
             State::Ready => self.count_held(lane, true),
             State::Reserved | State::Out { .. } | State::Waiting { .. } | State::Settling => return,
         }
         self.events[slot as usize].state = State::Held { until };
-        self.timers.insert((until, slot));
+        self.timers.set(until, slot);
     }
 
     // ---- time ----
 
     /// Takes back what was not decided in time, and lets go what was held until now.
     pub fn tick(&mut self, now: Now) {
-        while let Some((at, slot)) = self.timers.first().copied()
+        while let Some((at, slot)) = self.timers.first(&self.events)
             && at <= now.steady
         {
             let event = &mut self.events[slot as usize];
@@ -781,15 +780,15 @@ impl PartitionCore {
                     self.again(now, slot, Some(Duration::ZERO));
                 }
                 State::Held { .. } => {
-                    self.timers.pop_first();
                     event.state = State::Ready;
                     let lane = event.lane;
+                    self.timers.remove(at, slot, &self.events);
                     self.count_held(lane, false);
                     self.offer(lane);
                 }
                 State::Ready | State::Reserved | State::Waiting { .. } | State::Settling => {
                     // None of these keeps a timer.
-                    self.timers.pop_first();
+                    self.timers.remove(at, slot, &self.events);
                 }
             }
         }
@@ -797,7 +796,7 @@ impl PartitionCore {
 
     /// When [`Self::tick`] has something to do next.
     pub fn next_timeout(&self) -> Option<Monotonic> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.first(&self.events).map(|(at, _)| at)
     }
 
     /// Ends the session: another may own the partition now. Nothing more is delivered, every lease is over
@@ -828,12 +827,14 @@ impl PartitionCore {
 
     /// The offset to commit: everything before it is done.
     pub fn committable(&self) -> Offset {
-        self.index.first_key_value().map_or(self.position, |(offset, _)| *offset)
+        self.index.first().map_or(self.position, |(offset, _)| offset)
     }
 
     /// What is done beyond [`Self::committable`]. It may hold offsets at which there is no event.
-    pub fn done_beyond(&self) -> &DoneSet {
-        &self.done
+    ///
+    /// Made anew at every call, at a cost that grows with what is buffered: once a commit, not once an event.
+    pub fn done_beyond(&self) -> DoneSet {
+        self.index.done_ranges().chain(self.done.ranges()).collect()
     }
 
     /// The deliveries that counted, of undecided events; without claims alone.
@@ -931,10 +932,10 @@ impl PartitionCore {
         let lane = event.lane;
         match before {
             State::Out { deadline } => {
-                self.timers.remove(&(deadline, slot));
+                self.timers.remove(deadline, slot, &self.events);
             }
             State::Held { until } => {
-                self.timers.remove(&(until, slot));
+                self.timers.remove(until, slot, &self.events);
                 self.count_held(lane, false);
             }
             _ => {}
@@ -972,7 +973,7 @@ impl PartitionCore {
         let deadline = extended.map_or(deadline, |extended| extended.max(deadline));
         let event = &mut self.events[slot as usize];
         event.state = State::Out { deadline };
-        self.timers.insert((deadline, slot));
+        self.timers.set_lapse(deadline, slot, event.number);
         if let Some(own) = event.own
             && event.own_until < deadline + CLAIM_MARGIN
         {
@@ -997,7 +998,7 @@ impl PartitionCore {
         let lane = event.lane;
         match before {
             State::Out { deadline } => {
-                self.timers.remove(&(deadline, slot));
+                self.timers.remove(deadline, slot, &self.events);
             }
             // No client has a lease of it.
             State::Reserved => event.number = NO_LEASE,
@@ -1005,7 +1006,7 @@ impl PartitionCore {
         }
         self.let_out(lane, slot);
         if let State::Held { until } = state {
-            self.timers.insert((until, slot));
+            self.timers.set(until, slot);
             self.count_held(lane, true);
         }
     }
@@ -1031,13 +1032,13 @@ impl PartitionCore {
                 // is decided stays so.
                 State::Reserved | State::Settling => {}
                 State::Out { .. } | State::Waiting { .. } => {
-                    if let State::Out { deadline } = event.state {
-                        self.timers.remove(&(deadline, next));
-                    }
-                    event.state = State::Ready;
+                    let before = std::mem::replace(&mut event.state, State::Ready);
                     event.superseded = true;
                     if let Some(own) = &mut event.own {
                         own.counted = false;
+                    }
+                    if let State::Out { deadline } = before {
+                        self.timers.remove(deadline, next, &self.events);
                     }
                     self.let_out(lane, next);
                 }
@@ -1048,14 +1049,9 @@ impl PartitionCore {
 
     /// An event is done.
     fn finish(&mut self, now: Now, slot: u32) {
-        let offset = self.events[slot as usize].offset();
-        let was_prefix = self.index.first_key_value().is_some_and(|(first, _)| *first == offset);
         self.remove(now, slot);
         self.counters.done += 1;
-        if !was_prefix {
-            self.note_done(offset);
-        }
-        self.forget_done();
+        self.came_on();
     }
 
     /// Forgets an event that is no longer to be delivered.
@@ -1065,15 +1061,15 @@ impl PartitionCore {
         }
         let event = self.events.remove(slot as usize);
         let offset = event.offset();
-        self.index.remove(&offset);
+        self.index.done(offset);
         self.attempted.remove(&offset);
         self.bytes -= event.bytes;
         match event.state {
             State::Out { deadline } => {
-                self.timers.remove(&(deadline, slot));
+                self.timers.remove(deadline, slot, &self.events);
             }
             State::Held { until } => {
-                self.timers.remove(&(until, slot));
+                self.timers.remove(until, slot, &self.events);
                 self.count_held(event.lane, false);
             }
             _ => {}
@@ -1106,34 +1102,14 @@ impl PartitionCore {
         }
     }
 
-    /// Adds an event to what is done, in one interval with its neighbours between which nothing is
-    /// undecided.
-    fn note_done(&mut self, offset: Offset) {
-        let (mut start, mut end) = (offset, offset + 1);
-        let before = self.index.range(..offset).next_back().map(|(before, _)| *before);
-        if let Some(range) = self.done.last_before(offset)
-            && before.is_none_or(|before| before < range.start)
-        {
-            start = range.start;
-        }
-        let after = self.index.range(offset..).next().map_or(self.position, |(after, _)| *after);
-        // What lies beyond the position is not read yet: between, there may be events.
-        if let Some(range) = self.done.first_from(offset)
-            && range.start < after
-        {
-            end = range.start;
-        }
-        self.done.insert(start..end.max(offset + 1));
-    }
-
-    fn forget_done(&mut self) {
+    /// The prefix may have grown.
+    fn came_on(&mut self) {
         if !self.intake
-            && let Some((_, first)) = self.index.first_key_value()
+            && let Some((_, first)) = self.index.first()
         {
-            self.lanes.unpark_one(self.events[*first as usize].lane);
+            self.lanes.unpark_one(self.events[first as usize].lane);
         }
         let committable = self.committable();
-        self.done.forget_before(committable);
         // What was counted for an event that is not there any more.
         while let Some(entry) = self.attempted.first_entry().filter(|entry| *entry.key() < committable) {
             entry.remove();

@@ -226,7 +226,7 @@ impl Pass {
         self.active.remove(&mark.key);
         let StoredRecord { offset, record } = stored;
         let timestamp = record.timestamp;
-        let id = crate::event::Event::from_record(record).id.unwrap_or_default();
+        let id = crate::event::Event::from_record(&record).id.unwrap_or_default();
         let found = Found { id, offset, timestamp, content: mark.content };
         self.answers.insert(mark.key, Seen::Found(found));
     }

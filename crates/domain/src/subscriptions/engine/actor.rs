@@ -36,12 +36,15 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
 /// The most records and bytes of one read: enough to make reading cheap, little enough to spread memory
-/// over partitions.
-const READ_RECORDS_MAX: usize = 1_000;
-const READ_BYTES_MAX: usize = 1 << 20;
+/// over partitions, and to be in a processor's cache still when it is taken in.
+const READ_RECORDS_MAX: usize = 500;
+const READ_BYTES_MAX: usize = 1 << 19;
 /// The least that a partition's buffer may hold.
 const BUFFER_BYTES_MIN: usize = 1 << 20;
 /// How long the last commit before a hand-over or the end may take. Shorter than a backend's patience.
@@ -82,7 +85,8 @@ pub(super) struct Actor {
     assigned: BTreeMap<TopicPartition, Generation>,
     openings: FuturesUnordered<BoxFuture<'static, Opening>>,
     pub(super) owned: BTreeMap<PartitionKey, Owned>,
-    reads: FuturesUnordered<BoxFuture<'static, (Reading, Found)>>,
+    /// In tasks of their own: taking records over from a log's client is work that another thread can do.
+    reads: JoinSet<(Reading, Found)>,
     committing: commits::UnderWay,
     commit_due: Option<Monotonic>,
     commit_failures: u32,
@@ -146,7 +150,7 @@ impl Actor {
             assigned: BTreeMap::new(),
             openings: FuturesUnordered::new(),
             owned: BTreeMap::new(),
-            reads: FuturesUnordered::new(),
+            reads: JoinSet::new(),
             committing: commits::UnderWay::default(),
             commit_due: None,
             commit_failures: 0,
@@ -240,7 +244,14 @@ impl Actor {
             }
             Some(written) = self.writes.next(), if !self.writes.is_empty() => Wake::Written(written),
             Some(opening) = self.openings.next(), if !self.openings.is_empty() => Wake::Opened(opening),
-            Some(read) = self.reads.next(), if !self.reads.is_empty() => Wake::Read(Box::new(read)),
+            Some(read) = self.reads.join_next(), if !self.reads.is_empty() => match read {
+                Ok(read) => Wake::Read(Box::new(read)),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // Nobody cancels one but the end of the runtime, which is that of this task too.
+                    Err(_) => Wake::Time,
+                },
+            },
             Some(()) = self.mirroring.next(), if !self.mirroring.is_empty() => Wake::Mirrored,
             command = self.inbox.recv() => Wake::Command(command),
             () = async { match timer {
@@ -665,7 +676,7 @@ impl Actor {
             failures,
             delay: if failures == 0 { Duration::ZERO } else { backoff(failures) },
         };
-        self.reads.push(Box::pin(reading::read(self.context.clone(), reading)));
+        self.reads.spawn(reading::read(self.context.clone(), reading));
     }
 
     /// Takes back what was not decided in time.

@@ -7,7 +7,9 @@
 //!   answer that was lost.
 //! - The keys of one call are distinct; the second of two events of one key waits for the first.
 
-use super::{Context, Handed, PartitionKey, actor::Actor, backoff, owned::Owned, serving::Waiter};
+use super::{
+    Context, Handed, PartitionKey, actor::Actor, backoff, claim_place, owned::Owned, serving::Waiter,
+};
 use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
@@ -268,21 +270,23 @@ fn claim_key(owned: &Owned, record: &StoredRecord, retried: Option<&Retried>) ->
         None => (owned.log, owned.epoch.id, owned.partition.partition, record.offset),
     };
     let mut hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
-    match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
+    let place = match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
         (Some(source), Some(id)) => {
             hash.update([1]);
             hash.update((source.len() as u64).to_be_bytes());
             hash.update(source);
             hash.update(id);
+            claim_place::time_of(id)
         }
         _ => {
             hash.update([2]);
             hash.update(partition.to_be_bytes());
             hash.update(offset.to_be_bytes());
+            Some(offset)
         }
-    }
+    };
     let digest = hash.finalize();
-    ClaimKey(std::array::from_fn(|i| digest[i]))
+    claim_place::key_at(place, std::array::from_fn(|i| digest[i]))
 }
 
 impl Context {

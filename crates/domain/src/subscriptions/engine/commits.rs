@@ -44,11 +44,12 @@ impl Part {
         let Owned { session, partition, generation, log, epoch, core, .. } = owned;
         let (session, generation, log, epoch) = (*session, *generation, *log, *epoch);
         let mark = Mark::of(core);
+        let done = core.done_beyond();
         let progress = commit_map::Progress {
             log,
             epoch,
             next: mark.next,
-            done: core.done_beyond().ranges(),
+            done: done.ranges(),
             attempts: core.attempts().iter().map(|(offset, attempts)| (*offset, *attempts)),
         };
         let encoded = commit_map::encode(progress, bytes_max);

@@ -12,7 +12,7 @@ use super::{
     actor::Actor,
     leaving::{Goes, Kept},
 };
-use crate::delivery::{CLAIM_MARGIN, ClaimTag, Decision, Effect, Outcome, Own, Status, Ticket};
+use crate::delivery::{CLAIM_MARGIN, ClaimTag, Decision, Effect, Now, Outcome, Own, Status, Ticket};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use ports::{ClaimKey, Monotonic, Offset, PortError, Settled, Settlement};
@@ -340,7 +340,7 @@ impl Actor {
             Ok(outcomes) => {
                 self.store.answered();
                 self.settling.not_before = None;
-                let mut touched = Vec::with_capacity(8);
+                let (now, mut touched) = (self.context.both(), Vec::with_capacity(8));
                 for (one, outcome) in batch.into_iter().zip(outcomes) {
                     let outcome = match outcome {
                         Settled::Applied => Outcome::Done,
@@ -349,7 +349,7 @@ impl Actor {
                     if touched.last() != Some(&one.key) {
                         touched.push(one.key);
                     }
-                    let status = self.apply(&one, outcome);
+                    let status = self.apply(now, &one, outcome);
                     self.reply(one.asked, status);
                 }
                 self.touch_all(touched);
@@ -367,8 +367,7 @@ impl Actor {
         }
     }
 
-    fn apply(&mut self, one: &ToSettle, outcome: Outcome) -> Status {
-        let now = self.context.both();
+    fn apply(&mut self, now: Now, one: &ToSettle, outcome: Outcome) -> Status {
         let holds = if outcome == Outcome::Done { Status::Ok } else { Status::Expired };
         let owned = self.owned.get_mut(&one.key);
         match &one.what {

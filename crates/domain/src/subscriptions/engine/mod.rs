@@ -14,6 +14,7 @@
 //! 4. At most `maxInFlight` deliveries are out; buffers, waiting pulls and queued commands are bounded.
 
 mod actor;
+mod claim_place;
 mod claiming;
 mod commits;
 mod deciding;

@@ -117,8 +117,7 @@ impl Actor {
                 passed.push(key);
             }
             for taken in taken.drain(..) {
-                let size = owned.core.record(taken.ticket).map_or(0, |record| record.record.size());
-                bytes_left = bytes_left.saturating_sub(size);
+                bytes_left = bytes_left.saturating_sub(taken.bytes);
                 alone |= taken.alone;
                 reserved.push(Reserved { key, session: owned.session, taken });
             }

@@ -1,6 +1,6 @@
 //! What lies in the file: rows that were not written by us, and rows that are past their time.
 
-use super::{HOUR, HandClock, acquired, claim, complete, key, open, request, rows};
+use super::{HOUR, HandClock, acquired, claim, complete, key, open, queued, request, rows};
 use crate::{
     memory::MemoryIdempotency,
     tables::{
@@ -81,6 +81,27 @@ async fn a_time_that_moves_forward_by_much_takes_its_entry_along() {
     clock.pass(HOUR);
     claim(&claims, request(2, 2)).await;
     assert_eq!(rows(&tables).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_completed_as_the_last_one_was_has_its_entry_there_already() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), HandClock::new());
+    let (tables, claims) = open(dir.path(), &clock);
+    let long =
+        |number| ClaimRequest { lease: Duration::from_mins(1), keep: 1000 * HOUR, ..request(number, 1) };
+    let complete = |number| claims.settle(vec![(key(number), Token(1), complete("done", HOUR))]);
+    claim(&claims, long(1)).await;
+    complete(1).await.unwrap();
+    claim(&claims, long(2)).await;
+    claim(&claims, long(3)).await;
+    let before = queued(&tables, 2).await;
+    complete(2).await.unwrap();
+    assert_eq!(queued(&tables, 2).await, before, "it need not be moved");
+    clock.pass(2 * HOUR);
+    claim(&claims, request(4, 1)).await;
+    assert_eq!(rows(&tables).await, 2, "what is done is forgotten");
+    let again = ClaimRequest { token: Token(2), ..long(3) };
+    assert_eq!(claim(&claims, again).await, acquired(2), "and attempts at what is not are known");
 }
 
 #[tokio::test(flavor = "multi_thread")]

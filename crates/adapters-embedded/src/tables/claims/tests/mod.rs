@@ -109,3 +109,15 @@ async fn rows(tables: &Tables) -> usize {
         .await
         .unwrap()
 }
+
+/// At which time the row of a key is queued.
+async fn queued(tables: &Tables, number: u64) -> u64 {
+    tables
+        .write("test.queued", move |transaction| {
+            let claims = transaction.open_table(CLAIMS)?;
+            let row = claims.get(&key(number).0)?.expect("its row");
+            Ok(Ok(super::row::times(row.value()).unwrap().1))
+        })
+        .await
+        .unwrap()
+}
