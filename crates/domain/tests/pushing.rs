@@ -10,7 +10,6 @@ use domain::{
     ErrorCode,
     subscriptions::{HandlerOptions, State},
 };
-use parking_lot::Mutex;
 use ports::{Header, MockEventHandler, Record};
 use std::{sync::Arc, time::Duration};
 use support::consuming::{Hook, NAME, World, by_push, definition, pass};
@@ -126,11 +125,7 @@ async fn while_the_circuit_is_open_an_event_waits_as_long_as_it_is_asked_to_at_m
     let world = World::new(1).await;
     let ids: Vec<String> = (10..30).map(|n| n.to_string()).collect();
     publish(&world, &ids.iter().map(|id| &**id).collect::<Vec<_>>()).await;
-    let hook = Arc::new(Hook {
-        status: Mutex::new(Some(503)),
-        retry_after: Some("86400".to_owned()),
-        ..Hook::default()
-    });
+    let hook = Hook::asking_to_wait(503, "86400");
     let process = world.pushing_to(&hook).await;
     process
         .create(|new| {

@@ -1,6 +1,6 @@
 //! Hermes' suite of webhooks (`integration-tests`).
 
-use crate::support::consuming::{Hook, NAME, World, by_push, numbers, pass};
+use crate::support::consuming::{Hook, NAME, World, by_push, numbered, numbers, pass};
 use bytes::Bytes;
 use domain::{
     dead_letter::header,
@@ -93,10 +93,14 @@ async fn a_paused_subscription_pushes_nothing_also_after_a_restart_and_everythin
 #[tokio::test(start_paused = true)]
 async fn a_subscription_can_begin_at_a_time() {
     let world = World::new(2).await;
-    world.publish(0..10, 2).await;
+    let publish = async |numbers: std::ops::Range<u32>| {
+        let record = |n| Record { timestamp: world.clock.wall(), ..numbered(n) };
+        world.append(numbers.map(|n| (n % 2, record(n))).collect()).await;
+    };
+    publish(0..10).await;
     pass(100).await;
     let time = world.clock.wall().0;
-    world.publish(10..20, 2).await;
+    publish(10..20).await;
     pass(100).await;
     let process = world.process().await;
     process.create(|new| new.start = Some(StartSpec::Time(time))).await;

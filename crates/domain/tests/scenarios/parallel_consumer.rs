@@ -6,7 +6,7 @@ use crate::support::consuming::{
 };
 use domain::subscriptions::{DeliveryConfig, HandlerOptions};
 use parking_lot::Mutex;
-use ports::{EventLog, HandlerDelivery, Offset, Outcome};
+use ports::{HandlerDelivery, Outcome};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
 //! Definitions that are replaced under load.
 
-use crate::support::consuming::{NAME, World, definition, number, numbers};
+use crate::support::consuming::{NAME, World, by_topics, definition, number, numbers};
 use domain::{
     ErrorCode,
     subscriptions::{NewSubscription, StartSpec, State},

@@ -1,6 +1,6 @@
 //! Retries that wait in topics.
 
-use crate::support::consuming::{NAME, World, number, numbers};
+use crate::support::consuming::{NAME, World, by_topics, number, numbers};
 use domain::{
     delivery::Status,
     subscriptions::{AckRequest, RetryItem},

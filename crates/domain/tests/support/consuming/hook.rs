@@ -10,9 +10,9 @@ use std::{collections::VecDeque, sync::Arc};
 #[derive(Debug, Default)]
 pub(crate) struct Hook {
     /// Answered once each, before `status`.
-    pub(crate) first: Mutex<VecDeque<Option<u16>>>,
+    first: Mutex<VecDeque<Option<u16>>>,
     pub(crate) status: Mutex<Option<u16>>,
-    pub(crate) retry_after: Option<String>,
+    retry_after: Option<String>,
     /// The id, the attempt and the body of each request.
     requests: Mutex<Vec<(String, String, Bytes)>>,
 }
@@ -39,6 +39,12 @@ impl Webhooks for Hook {
 impl Hook {
     pub(crate) fn answering(status: Option<u16>) -> Arc<Self> {
         Arc::new(Self { status: Mutex::new(status), ..Self::default() })
+    }
+
+    /// Answers with a status, and how long to wait.
+    pub(crate) fn asking_to_wait(status: u16, retry_after: &str) -> Arc<Self> {
+        let (status, retry_after) = (Mutex::new(Some(status)), Some(retry_after.to_owned()));
+        Arc::new(Self { status, retry_after, ..Self::default() })
     }
 
     /// Answers so once each, and 200 from then on.
