@@ -327,6 +327,11 @@ async fn a_bad_subscription_is_refused_by_field(log: Log) {
             (with("ackTimeout", json!("0s")), "ackTimeout"),
             (with("ackTimeout", json!(30)), "ackTimeout"),
             (with("start", json!("never")), "start"),
+            (with("filter", json!("type = 'a'")), "filter"),
+            (with("filter", json!("typ == 'a'")), "filter"),
+            (with("filter", json!("[".repeat(4000))), "filter"),
+            (with("filter", json!("type.matches('(')")), "filter"),
+            (with("dedup", json!({"key": "data."})), "dedup.key"),
             (with("typo", json!(1)), "typo"),
         ],
     )

@@ -6,9 +6,10 @@ use event_streaming_tests::{Client, Log, Setup, on_every_log, unique};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 on_every_log!(
     what_waits_in_a_retry_topic_outlives_a_kill_and_comes_again_when_it_is_due,
@@ -98,7 +99,7 @@ async fn a_subscription_is_replaced_while_it_is_at_work(log: Log) {
     assert_eq!((status, &view["ordering"]), (200, &json!("key")), "{view}");
     client.ack(&name, &out[40..80]).await;
     let mut done = places(&out[..80]);
-    let mut last = std::collections::BTreeMap::new();
+    let mut last = BTreeMap::new();
     while done.len() < 300 {
         let more = client.pull(&name, 50, "20s").await;
         assert!(!more.is_empty(), "{} of 300 came", done.len());

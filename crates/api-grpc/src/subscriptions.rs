@@ -5,9 +5,10 @@ use crate::{
     error::status,
     proto::{
         Cause, CreateSubscriptionRequest, DeadLetterPolicy, DedupPolicy, DeleteSubscriptionRequest,
-        GetSubscriptionRequest, ListSubscriptionsRequest, ListSubscriptionsResponse,
-        PauseSubscriptionRequest, PushTarget, ReplaceSubscriptionRequest, ResumeSubscriptionRequest,
-        RetryPolicy, SkipEventRequest, Start, StormGuard, Subscription, start, subscriptions_server,
+        ExpressionError, ExpressionErrors, GetSubscriptionRequest, ListSubscriptionsRequest,
+        ListSubscriptionsResponse, PauseSubscriptionRequest, PushTarget, ReplaceSubscriptionRequest,
+        ResumeSubscriptionRequest, RetryPolicy, SkipEventRequest, Start, StormGuard, Subscription, start,
+        subscriptions_server,
     },
 };
 use domain::{
@@ -114,7 +115,9 @@ fn new(request: CreateSubscriptionRequest) -> domain::Result<NewSubscription> {
             enabled: dedup.enabled,
             ttl: text("dedup.ttl", dedup.ttl)?,
             on_store_failure: dedup.on_store_failure,
+            key: dedup.key,
         },
+        filter: request.filter,
         delivery_mode: request.mode,
         push: request.push.map(push).transpose()?.unwrap_or_default(),
         adopt_group: request.adopt_group,
@@ -233,9 +236,25 @@ fn shown(view: SubscriptionView) -> Subscription {
             enabled: Some(dedup.enabled),
             ttl: Some(convert::to_duration(dedup.ttl)),
             on_store_failure: Some(dedup.on_store_failure.as_str().to_owned()),
+            key: dedup.key.clone(),
         }),
         mode: definition.mode.as_str().to_owned(),
+        filter: definition.filter.clone(),
+        filtered: view.filtered,
+        filter_errors: Some(errors(view.filter_errors)),
+        dedup_key_errors: Some(errors(view.dedup_key_errors)),
         revision: definition.revision,
         push: shown_push(&definition.mode),
     }
+}
+
+fn errors(errors: domain::subscriptions::ExpressionErrors) -> ExpressionErrors {
+    let last = errors.last.map(|last| ExpressionError {
+        topic: last.topic.to_string(),
+        partition: last.partition,
+        offset: i64::try_from(last.offset).unwrap_or(i64::MAX),
+        at: Some(convert::time(last.at)),
+        reason: last.reason,
+    });
+    ExpressionErrors { count: errors.count, last }
 }

@@ -5,9 +5,9 @@
 mod support;
 
 use api_grpc::proto::{
-    self, AcknowledgeRequest, CreateTopicRequest, Event, Extend, GetTopicRequest, ListTopicsRequest,
-    PublishBatchRequest, PublishRequest, PublishStreamRequest, PullRequest, PurgeTopicRequest,
-    publish_result::Outcome,
+    self, AcknowledgeRequest, CreateSubscriptionRequest, CreateTopicRequest, DedupPolicy, Event, Extend,
+    GetTopicRequest, ListTopicsRequest, PublishBatchRequest, PublishRequest, PublishStreamRequest,
+    PullRequest, PurgeTopicRequest, publish_result::Outcome, subscriptions_client::SubscriptionsClient,
 };
 use std::collections::BTreeSet;
 use support::{Front, TOPIC, event, number};
@@ -188,6 +188,22 @@ async fn bad_requests_are_refused_with_the_code_and_the_field() {
     let error = front.subscriber().acknowledge(ack).await.unwrap_err();
     assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "reject[0].reason"));
 
+    let mut subscriptions = SubscriptionsClient::new(front.channel.clone());
+    let new = |filter: Option<&str>, key: Option<&str>| CreateSubscriptionRequest {
+        name: "filtered".into(),
+        topics: vec![TOPIC.into()],
+        filter: filter.map(str::to_owned),
+        dedup: Some(DedupPolicy { key: key.map(str::to_owned), ..DedupPolicy::default() }),
+        ..CreateSubscriptionRequest::default()
+    };
+    let error = subscriptions.create_subscription(new(Some("true &&\n typ == 'a'"), None)).await.unwrap_err();
+    assert!(error.message().contains("line 2, column 2: `typ` is not known"), "{error:?}");
+    assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "filter"));
+    let error = subscriptions.create_subscription(new(Some(""), None)).await.unwrap_err();
+    assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "filter"));
+    let error = subscriptions.create_subscription(new(None, Some("data."))).await.unwrap_err();
+    assert_eq!(refused(error), is(Code::InvalidArgument, "invalid_request", "dedup.key"));
+
     let twice = CreateTopicRequest { name: TOPIC.into(), ..CreateTopicRequest::default() };
     let error = front.topics().create_topic(twice).await.unwrap_err();
     assert_eq!(refused(error), is(Code::AlreadyExists, "already_exists", ""));
@@ -207,6 +223,45 @@ async fn topics_are_shown_changed_and_purged() {
     let topic = front.topics().get_topic(GetTopicRequest { name: TOPIC.into() }).await.unwrap().into_inner();
     assert_eq!(topic.partitions[0].earliest_offset, 1);
     assert_eq!(topic.partitions.iter().map(|p| p.latest_offset).sum::<i64>(), 30);
+}
+
+#[tokio::test]
+async fn what_a_filter_passed_over_and_could_not_tell_is_shown() {
+    let front = Front::start().await;
+    let mut subscriptions = SubscriptionsClient::new(front.channel.clone());
+    let new = CreateSubscriptionRequest {
+        name: "filtered".into(),
+        topics: vec![TOPIC.into()],
+        filter: Some("subject.startsWith('a')".into()),
+        dedup: Some(DedupPolicy { key: Some("subject".into()), ..DedupPolicy::default() }),
+        ..CreateSubscriptionRequest::default()
+    };
+    let shown = subscriptions.create_subscription(new).await.unwrap().into_inner();
+    assert_eq!(shown.filter.as_deref(), Some("subject.startsWith('a')"));
+    assert_eq!(shown.dedup.unwrap().key.as_deref(), Some("subject"));
+    let about = |subject: Option<&str>, n| Event { subject: subject.map(Into::into), ..event(n) };
+    let events = vec![about(Some("a"), 1), about(Some("b"), 2), about(None, 3)];
+    let batch = PublishBatchRequest { topic: TOPIC.into(), events };
+    front.publisher().publish_batch(batch).await.unwrap();
+    let out = pull_all(&front, "filtered", 1).await;
+    assert_eq!(number(out[0].event.as_ref().unwrap()), 1);
+    let get = proto::GetSubscriptionRequest { name: "filtered".into() };
+    let mut tries = 0;
+    // Each partition is read by itself.
+    let shown = loop {
+        let shown = subscriptions.get_subscription(get.clone()).await.unwrap().into_inner();
+        if shown.filtered == 2 {
+            break shown;
+        }
+        tries += 1;
+        assert!(tries < 10_000, "{shown:?}");
+        tokio::task::yield_now().await;
+    };
+    let errors = shown.filter_errors.unwrap();
+    let last = errors.last.unwrap();
+    assert_eq!((errors.count, last.topic.as_str()), (1, TOPIC));
+    assert_eq!(last.reason, "startsWith() takes strings, not null and a string");
+    assert_eq!(shown.dedup_key_errors, Some(proto::ExpressionErrors::default()));
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use domain::{
     event::time_text,
     push::NewPush,
     subscriptions::{
-        AckRequest, DeliveryMode, NewSubscription, Payload, Pulled, RejectItem, RetryItem, Skip, StartSpec,
-        SubscriptionView, parse_duration,
+        AckRequest, DeliveryMode, ExpressionErrors, NewSubscription, Payload, Pulled, RejectItem, RetryItem,
+        Skip, StartSpec, SubscriptionView, parse_duration,
         policy::{NewDeadLetter, NewDedup, NewRetry, NewStormGuard},
         show_duration,
     },
@@ -102,6 +102,7 @@ fn read_fields(body: &str) -> Result<NewSubscription> {
         max_in_flight: object.integer("maxInFlight")?,
         ack_timeout: object.string("ackTimeout")?,
         payload: object.string("payload")?,
+        filter: object.string("filter")?,
         start: object.raw("start").map(read_start).transpose()?,
         adopt_group: object.boolean("adoptGroup")?.unwrap_or_default(),
         ..NewSubscription::default()
@@ -118,8 +119,8 @@ fn read_fields(body: &str) -> Result<NewSubscription> {
             enabled: dedup.boolean("enabled")?,
             ttl: dedup.string("ttl")?,
             on_store_failure: dedup.string("onStoreFailure")?,
+            key: dedup.string("key")?,
         };
-        new.not_built.extend(dedup.named());
     }
     if let Some(raw) = object.raw("delivery") {
         let mut delivery = Object::at("delivery", raw, &DELIVERY_FIELDS)?;
@@ -233,6 +234,7 @@ fn show(view: &SubscriptionView) -> Value {
     json!({
         "name": definition.name.as_str(),
         "topics": topics,
+        "filter": definition.filter,
         "delivery": show_delivery(&definition.mode),
         "ordering": definition.ordering.as_str(),
         "maxInFlight": definition.max_in_flight,
@@ -254,6 +256,7 @@ fn show(view: &SubscriptionView) -> Value {
             "enabled": dedup.enabled,
             "ttl": show_duration(dedup.ttl).to_string(),
             "onStoreFailure": dedup.on_store_failure.as_str(),
+            "key": dedup.key,
         },
         "payload": match definition.payload { Payload::Json => "json", Payload::Bytes => "bytes" },
         "start": match &definition.start {
@@ -268,8 +271,25 @@ fn show(view: &SubscriptionView) -> Value {
         "lag": view.lag,
         "inFlight": view.in_flight,
         "held": view.held,
+        "filtered": view.filtered,
+        "filterErrors": show_errors(&view.filter_errors),
+        "dedupKeyErrors": show_errors(&view.dedup_key_errors),
         "members": view.members,
     })
+}
+
+/// How often an expression could not be evaluated, and why the last time.
+fn show_errors(errors: &ExpressionErrors) -> Value {
+    let last = errors.last.as_ref().map(|last| {
+        json!({
+            "topic": last.topic.as_str(),
+            "partition": last.partition,
+            "offset": last.offset,
+            "at": time_text(last.at),
+            "reason": last.reason,
+        })
+    });
+    json!({"count": errors.count, "last": last})
 }
 
 /// How events are delivered; what may be a credential is masked.
@@ -505,10 +525,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_handed_on_by_name() {
-        let new = read_new(r#"{"name":"a","topics":[],"dedup":{"key":"id"},"filter":"true","retry":null}"#)
-            .unwrap();
-        assert_eq!(new.not_built, ["dedup.key", "filter"]);
+    fn expressions_are_handed_on_as_they_are() {
+        let new =
+            read_new(r#"{"name":"a","topics":[],"filter":"type == 'x'","dedup":{"key":"data.id"}}"#).unwrap();
+        assert_eq!(new.filter.as_deref(), Some("type == 'x'"));
+        assert_eq!(new.dedup.key.as_deref(), Some("data.id"));
+        let new = read_new(r#"{"name":"a","topics":[],"filter":null,"dedup":{"key":null}}"#).unwrap();
+        assert_eq!((new.filter, new.dedup.key), (None, None));
+        let new = read_new(r#"{"name":"a","topics":[],"filter":""}"#).unwrap();
+        assert_eq!(new.filter.as_deref(), Some(""), "it is for the domain to refuse");
     }
 
     #[test]
@@ -527,6 +552,8 @@ mod tests {
             (r#"{"name":"a","delivery":{"headers":{"x":"1","x":"2"}}}"#, "delivery.headers.x"),
             (r#"{"name":"a","maxInFlight":"7"}"#, "maxInFlight"),
             (r#"{"name":"a","ackTimeout":30}"#, "ackTimeout"),
+            (r#"{"name":"a","filter":true}"#, "filter"),
+            (r#"{"name":"a","dedup":{"key":["id"]}}"#, "dedup.key"),
             (r#"{"name":"a","start":"never"}"#, "start"),
             (r#"{"name":"a","start":{"orders":{"0":"x"}}}"#, "start.orders.0"),
             (r#"{"name":"a","start":{"orders":7}}"#, "start.orders"),

@@ -101,11 +101,64 @@ async fn what_is_known_and_not_built_is_501_and_named() {
     let front = front().await;
     let answer = front.get(&format!("{EVENTS}?filter=true")).await;
     assert_eq!((answer.status.as_u16(), answer.field()), (501, "filter"));
-    let filtered = json!({"name": "mail", "topics": ["orders"], "filter": "true"});
-    let answer = front.post("/v1/subscriptions", &filtered).await;
-    assert_eq!((answer.status.as_u16(), answer.field()), (501, "filter"));
     front.post("/v1/replays", &json!({})).await.expect(501);
     front.get("/v1/groups").await.expect(501);
+}
+
+#[tokio::test]
+async fn an_expression_that_is_wrong_is_400_with_its_place_and_one_that_is_right_is_shown() {
+    let front = front().await;
+    let create = async |more: Value| {
+        let mut body = json!({"name": "mail", "topics": ["orders"]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        front.post("/v1/subscriptions", &body).await
+    };
+    for (more, field, said) in [
+        (
+            json!({"filter": "typ == 'a'"}),
+            "filter",
+            "line 1, column 1: `typ` is not known; did you mean `type`?",
+        ),
+        (json!({"filter": "type == 'a' &&\n"}), "filter", "line 2, column 1: "),
+        (json!({"filter": ""}), "filter", "is empty"),
+        (json!({"filter": "offset"}), "filter", "must be true or false"),
+        (json!({"filter": "(".repeat(4000)}), "filter", "nested deeper than 32"),
+        (json!({"filter": " ".repeat(5000)}), "filter", "at most 4096 are taken"),
+        (json!({"filter": ["type"]}), "filter", "must be a string"),
+        (json!({"dedup": {"key": "data.order +"}}), "dedup.key", "line 1, column 13: "),
+        (json!({"dedup": {"enabled": false, "key": "order"}}), "dedup.key", "`order` is not known"),
+    ] {
+        let answer = create(more.clone()).await;
+        assert_eq!((answer.status.as_u16(), answer.field()), (400, field), "{more}");
+        let message = answer.body["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains(said), "{more}: {message}");
+    }
+    front.get("/v1/subscriptions/mail").await.expect(404);
+    let right = json!({"filter": "type == 'a'", "dedup": {"key": "data.order"}});
+    let shown = create(right).await.expect(201);
+    assert_eq!((&shown["filter"], &shown["dedup"]["key"]), (&json!("type == 'a'"), &json!("data.order")));
+    assert_eq!((&shown["filtered"], &shown["filterErrors"]), (&json!(0), &json!({"count": 0, "last": null})));
+}
+
+#[tokio::test]
+async fn what_a_filter_passed_over_and_could_not_tell_is_shown() {
+    let front = front().await;
+    let new = json!({"name": "mail", "topics": ["orders"], "filter": "data.total > 10"});
+    front.post("/v1/subscriptions", &new).await.expect(201);
+    let events = json!({"events": [{"data": {"total": 11}}, {"data": {"total": 9}}, {"data": "x"}]});
+    front.post(EVENTS, &events).await.expect(200);
+    let pull = json!({"max": 10, "wait": "20s"});
+    let pulled = front.post("/v1/subscriptions/mail/pull", &pull).await.expect(200);
+    assert_eq!(pulled["deliveries"].as_array().unwrap().len(), 1);
+    assert_eq!(pulled["deliveries"][0]["event"]["data"]["total"], 11);
+    let shown = front.get("/v1/subscriptions/mail").await.expect(200);
+    assert_eq!((&shown["filtered"], &shown["filterErrors"]["count"]), (&json!(2), &json!(1)));
+    let last = &shown["filterErrors"]["last"];
+    assert_eq!(
+        (&last["topic"], &last["partition"], &last["offset"]),
+        (&json!("orders"), &json!(0), &json!(2))
+    );
+    assert_eq!(last["reason"], "a string has no field `total`");
 }
 
 #[tokio::test]

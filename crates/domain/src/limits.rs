@@ -1,5 +1,6 @@
 //! Every bound that a request meets, in one place.
 
+use crate::filter::FilterLimits;
 use std::time::Duration;
 
 /// Bounds on requests and events. Each is a setting of the service.
@@ -33,6 +34,8 @@ pub struct Limits {
     pub pull_waiters_max: usize,
     /// The most subscriptions.
     pub subscriptions_max: usize,
+    /// Bounds on filters and other expressions.
+    pub expressions: FilterLimits,
 }
 
 impl Default for Limits {
@@ -52,6 +55,7 @@ impl Default for Limits {
             pull_wait_max: Duration::from_secs(60),
             pull_waiters_max: 10_000,
             subscriptions_max: 1_000,
+            expressions: FilterLimits::default(),
         }
     }
 }

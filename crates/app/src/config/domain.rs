@@ -4,6 +4,7 @@ use super::values::{Config, Route, TopicRule};
 use bytestring::ByteString;
 use domain::{
     Limits,
+    filter::FilterLimits,
     partition::PartitionStrategy,
     publish::{self, OnceConfig, Pattern, PublishConfig, RouteMatch},
     subscriptions::{
@@ -34,6 +35,13 @@ impl Config {
             pull_wait_max: limits.pull_wait_max.0,
             pull_waiters_max: limits.pull_waiters_max.0 as usize,
             subscriptions_max: limits.subscriptions_max.0 as usize,
+            expressions: FilterLimits {
+                text_bytes_max: limits.expression_bytes_max.0,
+                nesting_max: limits.expression_nesting_max.0 as usize,
+                cost_max: u64::from(limits.expression_cost_max.0),
+                data_bytes_max: limits.expression_data_bytes_max.0,
+                key_bytes_max: limits.dedup_key_bytes_max.0,
+            },
         }
     }
 

@@ -4,6 +4,7 @@ use super::{
     stores::{EventStreaming, Postgres, Redis},
     units::{Bytes, Count, Scalar, Secret, Time},
 };
+use domain::filter::FilterLimits;
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
@@ -194,6 +195,11 @@ pub(crate) struct Limits {
     pub(crate) pull_wait_max: Time,
     pub(crate) pull_waiters_max: Count,
     pub(crate) subscriptions_max: Count,
+    pub(crate) expression_bytes_max: Bytes,
+    pub(crate) expression_nesting_max: Count,
+    pub(crate) expression_cost_max: Count,
+    pub(crate) expression_data_bytes_max: Bytes,
+    pub(crate) dedup_key_bytes_max: Bytes,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -336,6 +342,16 @@ impl Config {
             ("limits.pull-events-max", limits.pull_events_max.0 as usize, 1, 10_000_000),
             ("limits.pull-waiters-max", limits.pull_waiters_max.0 as usize, 1, 10_000_000),
             ("limits.subscriptions-max", limits.subscriptions_max.0 as usize, 1, 1_000_000),
+            ("limits.expression-bytes-max", limits.expression_bytes_max.0, 16, FilterLimits::TEXT_BYTES_MAX),
+            (
+                "limits.expression-nesting-max",
+                limits.expression_nesting_max.0 as usize,
+                1,
+                FilterLimits::NESTING_MAX,
+            ),
+            ("limits.expression-cost-max", limits.expression_cost_max.0 as usize, 100, 100_000_000),
+            ("limits.expression-data-bytes-max", limits.expression_data_bytes_max.0, 0, 1 << 30),
+            ("limits.dedup-key-bytes-max", limits.dedup_key_bytes_max.0, 1, 1 << 20),
         ];
         for (key, value, least, most) in counts {
             if value < least || value > most {

@@ -1,6 +1,7 @@
 //! What a subscription is: its definition as a client says it, as it is kept, and as it is shown.
 
 use super::dispatch::LEASE_MARGIN;
+use super::expressions::{ExpressionErrors, Expressions};
 use super::policy::{
     DeadLetterPolicy, DedupPolicy, NewDeadLetter, NewDedup, NewRetry, PolicyDefaults, PushFormat, PushTarget,
     RetryPolicy,
@@ -91,6 +92,8 @@ pub struct NewSubscription {
     pub ack_timeout: Option<String>,
     /// `payload`.
     pub payload: Option<String>,
+    /// `filter`.
+    pub filter: Option<String>,
     /// `start`.
     pub start: Option<StartSpec>,
     /// `retry`.
@@ -384,7 +387,7 @@ pub(super) fn decide(
     let retry = RetryPolicy::decide(&new.retry, ordering, &defaults.retry)?;
     let dead_letter = DeadLetterPolicy::decide(&new.dead_letter, &name, &topics, defaults)?;
     let dedup = DedupPolicy::decide(&new.dedup, &defaults.dedup)?;
-    Ok(Definition {
+    let definition = Definition {
         name,
         uid: Uuid::now_v7(),
         topics,
@@ -393,7 +396,7 @@ pub(super) fn decide(
         max_in_flight,
         ack_timeout,
         payload,
-        filter: None,
+        filter: new.filter.clone(),
         retry,
         dead_letter: Some(dead_letter),
         dedup,
@@ -406,7 +409,9 @@ pub(super) fn decide(
         start: new.start.clone().unwrap_or_default(),
         places: BTreeMap::new(),
         created_at_ms: now.0,
-    })
+    };
+    Expressions::compile(&definition, &limits.expressions)?;
+    Ok(definition)
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
@@ -501,8 +506,14 @@ pub struct SubscriptionView {
     pub lag: u64,
     /// Deliveries that are out at this replica.
     pub in_flight: u64,
-    /// Events held back by retries. Always 0 until retries are built.
+    /// Events held back by retries.
     pub held: u64,
+    /// Events that its filter passed over, at this replica, since it began to serve the subscription as it is.
+    pub filtered: u64,
+    /// Those of them of which the filter could not tell.
+    pub filter_errors: ExpressionErrors,
+    /// Evaluations of `dedup.key` that failed.
+    pub dedup_key_errors: ExpressionErrors,
     /// Who reads it.
     pub members: Vec<String>,
 }
@@ -705,7 +716,35 @@ mod tests {
         assert_eq!(dedup(|dedup| dedup.on_store_failure = Some("hope".into())), bad("dedup.onStoreFailure"));
         assert_eq!(field(refused(|new| new.delivery_mode = Some("push".into()))), bad("delivery.url"));
         assert_eq!(field(refused(|new| new.push.timeout = Some("1s".into()))), bad("delivery.timeout"));
-        assert_eq!(field(refused(|new| new.not_built.push("filter".into()))), not_built("filter"));
+        assert_eq!(field(refused(|new| new.not_built.push("a.b".into()))), not_built("a.b"));
+        assert_eq!(field(refused(|new| new.filter = Some("typ == 'a'".into()))), bad("filter"));
+        assert_eq!(field(refused(|new| new.filter = Some(String::new()))), bad("filter"));
+        assert_eq!(dedup(|dedup| dedup.key = Some("data.".into())), bad("dedup.key"));
+    }
+
+    #[test]
+    fn what_is_wrong_in_an_expression_is_said_with_its_place_and_its_limits_are_the_services() {
+        let error = refused(|new| new.filter = Some("true\n&& typ == 'a'".into()));
+        assert_eq!(
+            error.fields()[0].message,
+            "is not an expression that can be evaluated: line 2, column 4: `typ` is not known; did you mean `type`?"
+        );
+        let mut limits = Limits::default();
+        limits.expressions.text_bytes_max = 10;
+        let new = NewSubscription { filter: Some("type == 'a'".into()), ..new() };
+        let error = decide(&new, &limits, &PolicyDefaults::default(), Timestamp(0)).unwrap_err();
+        assert!(error.fields()[0].message.contains("at most 10 are taken"), "{error:?}");
+    }
+
+    #[test]
+    fn an_expression_is_kept_as_it_was_said() {
+        let dedup = NewDedup { key: Some(" data.order ".into()), ..NewDedup::default() };
+        let new = NewSubscription { filter: Some("type  == 'a'".into()), dedup, ..new() };
+        let decided = decide(&new, &Limits::default(), &PolicyDefaults::default(), Timestamp(7)).unwrap();
+        let kept = serde_json::to_vec(&decided).unwrap();
+        let read: Definition = serde_json::from_slice(&kept).unwrap();
+        assert_eq!(read.filter.as_deref(), Some("type  == 'a'"));
+        assert_eq!(read.dedup.key.as_deref(), Some(" data.order "));
     }
 
     #[test]

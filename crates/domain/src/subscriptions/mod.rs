@@ -15,6 +15,7 @@ mod counts;
 mod definition;
 mod dispatch;
 mod engine;
+mod expressions;
 mod mirror;
 pub mod policy;
 mod replacing;
@@ -23,6 +24,7 @@ mod store;
 pub use counts::HandlerCounts;
 pub(crate) use definition::one_of;
 pub use dispatch::HandlerOptions;
+pub use expressions::{ExpressionError, ExpressionErrors};
 
 pub use definition::{
     Cause, Definition, DeliveryMode, NewSubscription, Paused, Payload, StartSpec, State, SubscriptionView,
@@ -675,7 +677,7 @@ impl Subscriptions {
             self.ports.clone(),
             self.topics.clone(),
             self.config.clone(),
-            self.limits.pull_waiters_max,
+            &self.limits,
             Arc::new(move |cause| on_storm(cause.detail)),
         ));
         let dispatcher = self.dispatcher(&definition, &engine);
@@ -830,7 +832,8 @@ impl Subscriptions {
     async fn view(&self, entry: &Entry) -> SubscriptionView {
         // An engine that ends this moment is a member of nothing any more.
         let snapshot = entry.engine.snapshot().await.unwrap_or_default();
-        let Snapshot { joined, in_flight, held, paused, changing, mut causes, progress } = snapshot;
+        let Snapshot { joined, in_flight, held, paused, changing, mut causes, progress, .. } = snapshot;
+        let Snapshot { filtered, filter_errors, dedup_key_errors, .. } = snapshot;
         let definition = &entry.definition;
         if matches!(definition.mode, DeliveryMode::Push(_)) && entry.dispatcher.is_none() {
             // It was kept by a program that could push there.
@@ -874,6 +877,9 @@ impl Subscriptions {
             lag,
             in_flight: in_flight as u64,
             held: held as u64,
+            filtered,
+            filter_errors,
+            dedup_key_errors,
             members: if joined { vec![self.config.member.clone()] } else { Vec::new() },
         }
     }

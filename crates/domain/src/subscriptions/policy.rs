@@ -311,6 +311,8 @@ pub struct NewDedup {
     pub ttl: Option<String>,
     /// `pause` or `process`.
     pub on_store_failure: Option<String>,
+    /// A CEL expression.
+    pub key: Option<String>,
 }
 
 /// What a subscription does where nobody says, as this service is configured.
@@ -456,7 +458,7 @@ impl DedupPolicy {
             enabled: new.enabled.unwrap_or(defaults.enabled),
             ttl: duration("dedup.ttl", new.ttl.as_deref(), defaults.ttl, TTL)?,
             on_store_failure,
-            key: None,
+            key: new.key.clone().or_else(|| defaults.key.clone()),
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Every call of a port may fail before its effect or after it, or be late; processes are stopped and killed
 //! and come again, one or two at a time; clients acknowledge, fail, hang, forget, acknowledge late, twice, and
-//! at another process than the one that delivered; handlers fail, hang and panic. An oracle watches what goes
+//! at another process than the one that delivered; handlers fail, hang and panic; filters and keys of
+//! deduplication are expressions, some of which fail. An oracle watches what goes
 //! over every port (`oracle.rs`), and in the end, when the faults are over, everything must have come to its
 //! end.
 //!

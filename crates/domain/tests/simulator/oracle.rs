@@ -8,6 +8,7 @@
 //! 4. A commit never passes, nor does its map name, an event that nobody decided, unless it waits elsewhere and
 //!    no commit has passed it there.
 //! 5. What is not to be tried any more is a dead letter, and one dead letter, by its id.
+//! 6. What the filter does not want is never delivered, and counts as done.
 
 use super::world::TOPIC;
 use domain::{
@@ -24,6 +25,8 @@ pub(crate) struct Fate {
     pub(crate) partition: u32,
     pub(crate) offset: u64,
     pub(crate) key: Option<u32>,
+    /// The filter does not want it.
+    pub(crate) unwanted: bool,
     /// A decision that ends it was sent, whether it was answered or not.
     pub(crate) may_be_done: bool,
     /// An acknowledgement of it was answered `ok`, under these leases.
@@ -83,13 +86,14 @@ impl Oracle {
     }
 
     /// An event is in the log.
-    pub(crate) fn published(&self, partition: u32, offset: u64, key: Option<u32>) {
+    pub(crate) fn published(&self, partition: u32, offset: u64, key: Option<u32>, unwanted: bool) {
         let mut state = self.state.lock();
         let number = state.fates.len();
         state.by_place.insert((partition, offset), number);
         let topic = TopicName::new(TOPIC).unwrap();
         state.lies(number, &TopicPartition::new(topic, partition), offset);
-        state.fates.push(Fate { partition, offset, key, ..Fate::default() });
+        let may_be_done = unwanted;
+        state.fates.push(Fate { partition, offset, key, unwanted, may_be_done, ..Fate::default() });
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -106,6 +110,8 @@ impl Oracle {
         for (nth, seen) in response.iter().enumerate() {
             state.fates[seen.number].deliveries += 1;
             let fate = state.fates[seen.number].clone();
+            state
+                .expect(!fate.unwanted, || format!("event {} is not wanted and came: {fate:?}", seen.number));
             let again = self.claims && !fate.acked.is_empty();
             state.expect(!again, || format!("event {} was done and came again: {fate:?}", seen.number));
             for number in 0..state.fates.len() {

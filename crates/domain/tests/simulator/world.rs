@@ -29,6 +29,11 @@ use uuid::Uuid;
 pub(crate) const NAME: &str = "mail";
 pub(crate) const TOPIC: &str = "orders";
 
+/// It fails for an odd event, which is no match.
+const FILTER: &str = "type == 'wanted' || type == 'odd' && subject.size() > 0";
+/// It fails for every fifth event, which has its source and id for a key.
+const KEY: &str = "offset % 5 == 4 ? subject : source + '#' + id";
+
 struct World {
     memory: Memory,
     clock: Arc<dyn Clock>,
@@ -39,6 +44,7 @@ struct World {
     client: Client,
     clients: usize,
     published: u64,
+    filtered: bool,
 }
 
 struct Process {
@@ -58,7 +64,7 @@ fn definition(rng: &mut StdRng, ordering: Ordering, claims: bool) -> Definition 
         max_in_flight: rng.random_range(1..100),
         ack_timeout: Duration::from_millis(rng.random_range(500..20_000)),
         payload: Payload::Bytes,
-        filter: None,
+        filter: rng.random_bool(0.4).then(|| FILTER.to_owned()),
         retry: RetryPolicy {
             strategy: if elsewhere { RetryStrategy::Topics } else { RetryStrategy::InPlace },
             max_retries: [None, Some(0), Some(1), Some(3)][rng.random_range(0..4)],
@@ -72,7 +78,7 @@ fn definition(rng: &mut StdRng, ordering: Ordering, claims: bool) -> Definition 
             enabled: claims,
             ttl: Duration::from_secs(3600),
             on_store_failure: OnStoreFailure::Pause,
-            key: None,
+            key: rng.random_bool(0.3).then(|| KEY.to_owned()),
         },
         emptying: Vec::new(),
         replaced_at_ms: 0,
@@ -118,6 +124,7 @@ impl World {
             client,
             clients: rng.random_range(1..4),
             published: 0,
+            filtered: definition.filter.is_some(),
         }
     }
 
@@ -132,20 +139,25 @@ impl World {
                 Header::new(ByteString::from_static(name), Bytes::from(value))
             };
             self.published += 1;
+            let kind = ["wanted", "other", "odd"][rng.random_range(0..3)];
             let record = Record {
                 key: key.map(|key| Bytes::from(key.to_string())),
                 value: Some(Bytes::from_static(b"value")),
-                headers: vec![text("ce_id", self.published.to_string()), text("ce_source", "/sim".into())],
+                headers: vec![
+                    text("ce_id", self.published.to_string()),
+                    text("ce_source", "/sim".into()),
+                    text("ce_type", kind.into()),
+                ],
                 ..Record::default()
             };
             records.push((partition, record));
-            keys.push((partition, key));
+            keys.push((partition, key, self.filtered && kind != "wanted"));
         }
         let topic = TopicName::new(TOPIC).unwrap();
         let request = AppendRequest { topic, records, timeout: Duration::from_secs(1) };
         let outcomes = self.memory.log().append(request).await.outcomes;
-        for (outcome, (partition, key)) in outcomes.into_iter().zip(keys) {
-            self.oracle.published(partition, outcome.unwrap().offset, key);
+        for (outcome, (partition, key, unwanted)) in outcomes.into_iter().zip(keys) {
+            self.oracle.published(partition, outcome.unwrap().offset, key, unwanted);
         }
     }
 

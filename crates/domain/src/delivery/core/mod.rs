@@ -20,7 +20,7 @@ use index::Index;
 use lanes::{Lanes, NONE};
 use ports::{Failure, Monotonic, Offset, StoredRecord, Timestamp};
 use slab::Slab;
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 use timers::Timers;
 
 /// How much longer than its delivery a claim lasts.
@@ -356,8 +356,8 @@ impl PartitionCore {
     }
 
     /// The event of a reservation that still holds.
-    pub fn record(&self, ticket: Ticket) -> Option<&StoredRecord> {
-        self.live(ticket).map(|slot| &*self.events[slot as usize].record)
+    pub fn record(&self, ticket: Ticket) -> Option<&Arc<StoredRecord>> {
+        self.live(ticket).map(|slot| &self.events[slot as usize].record)
     }
 
     /// Where the event of a reservation that still holds first lay, if it came by a retry topic.

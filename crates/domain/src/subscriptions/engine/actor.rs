@@ -19,6 +19,7 @@ use crate::{
     retry_topic::{self, Waiting},
     subscriptions::{
         Cause, Definition,
+        expressions::ExpressionErrors,
         mirror::{self, Mirrored},
         policy::Jitter,
     },
@@ -105,6 +106,9 @@ pub(super) struct Actor {
     /// Events that are out, being claimed or being settled.
     pub(super) in_flight: usize,
     held: usize,
+    filtered: u64,
+    filter_errors: ExpressionErrors,
+    pub(super) dedup_key_errors: ExpressionErrors,
     pub(super) claiming: FuturesUnordered<BoxFuture<'static, Claimed>>,
     pub(super) store: StoreState,
     pub(super) left: Left,
@@ -165,6 +169,9 @@ impl Actor {
             timeouts: BTreeSet::new(),
             in_flight: 0,
             held: 0,
+            filtered: 0,
+            filter_errors: ExpressionErrors::default(),
+            dedup_key_errors: ExpressionErrors::default(),
             claiming: FuturesUnordered::new(),
             store: StoreState::default(),
             left: Left::default(),
@@ -322,6 +329,7 @@ impl Actor {
         let loss =
             self.loss.as_ref().filter(|(_, at)| now.since(*at) < LOSS_SHOWN_FOR).map(|(cause, _)| cause);
         let causes = [
+            &self.context.invalid,
             &self.group_trouble,
             &self.opening_trouble,
             &self.commit_trouble,
@@ -339,6 +347,9 @@ impl Actor {
             joined: self.member.is_joined(),
             in_flight: self.in_flight,
             held: self.held,
+            filtered: self.filtered,
+            filter_errors: self.filter_errors.clone(),
+            dedup_key_errors: self.dedup_key_errors.clone(),
             paused: self.paused.clone(),
             changing: self.stopping.as_ref().is_some_and(|stopping| stopping.then.is_some()),
             causes: causes.collect(),
@@ -539,17 +550,22 @@ impl Actor {
         let partition = &reading.partition;
         let name = &self.context.definition.name;
         match found {
-            Found::Records(fetched) => {
+            Found::Records(fetched, sifted) => {
                 owned.trouble = None;
                 owned.end = fetched.end;
                 let (hasher, now) = (&self.hasher, self.context.both());
-                let records = fetched.records.into_iter();
+                let unwanted = sifted.unwanted.into_iter().chain(std::iter::repeat(false));
+                let records = fetched.records.into_iter().zip(unwanted);
                 let events = if owned.retries {
-                    records.map(|record| waiting(hasher, now, record)).collect()
+                    records.map(|(record, _)| waiting(hasher, now, record)).collect()
                 } else {
-                    records.map(|record| incoming(hasher, record)).collect()
+                    records.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect()
                 };
                 owned.core.fetched(now, events, fetched.next);
+                if self.filter_errors.add(sifted.errors) {
+                    // The reason may quote the event: it is shown, and not logged.
+                    tracing::warn!(subscription = %name, %partition, "the filter fails on an event; the subscription's state says why");
+                }
             }
             Found::Overtaken { earliest } => {
                 let lost = owned.core.skip_to(self.context.both(), earliest);
@@ -605,6 +621,7 @@ impl Actor {
         (owned.in_flight, owned.held) = (in_flight, held);
         let (counters, before) = (owned.core.counters(), owned.counted);
         owned.counted = counters;
+        self.filtered += counters.passed_over - before.passed_over;
         let dead = counters.dead_lettered - before.dead_lettered;
         let other = (counters.duplicates - before.duplicates) + (counters.moved - before.moved);
         let done = (counters.done - before.done).saturating_sub(dead + other);
@@ -654,7 +671,8 @@ impl Actor {
 
     /// Reads on where no read is under way and a good part of the buffer is free.
     fn read(&mut self, key: PartitionKey) {
-        let Some(owned) = self.owned.get_mut(&key).filter(|_| self.stopping.is_none()) else { return };
+        let may_read = self.stopping.is_none() && self.context.invalid.is_none();
+        let Some(owned) = self.owned.get_mut(&key).filter(|_| may_read) else { return };
         let (events, bytes) = owned.core.room();
         let config = owned.core.config();
         if events < config.buffer_events_max / 4 || bytes < config.buffer_bytes_max / 4 {
@@ -919,13 +937,13 @@ impl Actor {
 }
 
 /// An event as its core sees it.
-fn incoming(hasher: &DefaultHasher, record: StoredRecord) -> Incoming {
+fn incoming(hasher: &DefaultHasher, record: StoredRecord, passed_over: bool) -> Incoming {
     let key = record.record.key.as_ref().map(|key| {
         let mut hasher = hasher.clone();
         key.hash(&mut hasher);
         hasher.finish()
     });
-    Incoming { record, key, attempts: 0, retried: None, not_before: None, passed_over: false }
+    Incoming { record, key, attempts: 0, retried: None, not_before: None, passed_over }
 }
 
 /// An event of a retry topic as its core sees it.
@@ -935,9 +953,9 @@ fn waiting(hasher: &DefaultHasher, now: Now, record: StoredRecord) -> Incoming {
         Ok(Waiting { record, retried, attempts, not_before }) => {
             let left = u64::try_from(not_before.0.saturating_sub(now.wall.0)).unwrap_or_default();
             let until = now.steady + Duration::from_millis(left);
-            let event = incoming(hasher, StoredRecord { offset, record });
+            let event = incoming(hasher, StoredRecord { offset, record }, false);
             Incoming { attempts, retried: Some(Arc::new(retried)), not_before: Some(until), ..event }
         }
-        Err(record) => incoming(hasher, StoredRecord { offset, record }),
+        Err(record) => incoming(hasher, StoredRecord { offset, record }, false),
     }
 }

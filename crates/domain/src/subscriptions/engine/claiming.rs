@@ -6,6 +6,7 @@
 //! - A claim is asked for with a token that was drawn before, and asked for again with the same one after an
 //!   answer that was lost.
 //! - The keys of one call are distinct; the second of two events of one key waits for the first.
+//! - An event's key is the same however often it is made: it is made of the event alone.
 
 use super::{
     Context, Handed, PartitionKey, actor::Actor, backoff, claim_place, owned::Owned, serving::Waiter,
@@ -13,16 +14,22 @@ use super::{
 use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
-    subscriptions::{Cause, DeliveryMode, Payload, policy::OnStoreFailure},
+    subscriptions::{
+        Cause, DeliveryMode, Payload,
+        expressions::{self, ExpressionErrors, Turn},
+        policy::OnStoreFailure,
+    },
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 use ports::{
-    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, PortError, Record,
-    StoredRecord, Token,
+    Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, Offset, PartitionId,
+    PortError, Record, StoredRecord, Token, TopicName, TopicPartition,
 };
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 use std::{collections::HashSet, sync::Arc, time::Duration};
+use uuid::Uuid;
 
 /// How often it is looked whether somebody else is done with an event, at least.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -60,6 +67,50 @@ pub(super) struct Claimed {
     batch: Batch,
     /// The claims of those that have a tag, in order.
     outcome: Result<Vec<Claim>, PortError>,
+    /// Keys that the subscription's expression could not make.
+    key_errors: ExpressionErrors,
+}
+
+/// What is to be asked for of one event.
+struct Ask {
+    of: KeyOf,
+    token: Token,
+    /// The claim that it has, if it has one.
+    own: Option<Ground>,
+}
+
+/// The key of an event.
+enum KeyOf {
+    Known(ClaimKey),
+    /// To be made by the subscription's expression.
+    Made {
+        topic: TopicName,
+        origin: Origin,
+        record: Arc<StoredRecord>,
+    },
+}
+
+/// Where an event first lay: what waited in a retry topic is what it was.
+#[derive(Clone, Copy)]
+struct Origin {
+    log: u64,
+    epoch: Uuid,
+    partition: PartitionId,
+    offset: Offset,
+}
+
+impl Origin {
+    fn of(owned: &Owned, record: &StoredRecord, retried: Option<&Retried>) -> Self {
+        match retried {
+            Some(of) => Self { log: of.log, epoch: of.epoch, partition: of.partition, offset: of.offset },
+            None => Self {
+                log: owned.log,
+                epoch: owned.epoch.id,
+                partition: owned.partition.partition,
+                offset: record.offset,
+            },
+        }
+    }
 }
 
 /// Of claims that a process of before left when it died: those of a webhook's deliveries were cut off with it,
@@ -68,14 +119,18 @@ pub(super) struct Claimed {
 ///
 /// Only what was never claimed here can be another process's, and no more than may be out is: what is claimed
 /// again is held by this one, whose claim is not to be taken from it.
-#[derive(Default)]
-pub(super) struct Left(HashSet<ClaimKey>);
+#[derive(Clone, Default)]
+pub(super) struct Left(Arc<Mutex<HashSet<ClaimKey>>>);
 
 impl Left {
     /// Other replicas may be at it still.
-    fn takes_over(&mut self, context: &Context, key: ClaimKey) -> bool {
+    fn takes_over(&self, context: &Context, key: ClaimKey) -> bool {
         let is_push = matches!(context.definition.mode, DeliveryMode::Push(_));
-        is_push && !context.config.shared && self.0.len() < TAKEN_OVER_MAX && self.0.insert(key)
+        if !is_push || context.config.shared {
+            return false;
+        }
+        let mut taken = self.0.lock();
+        taken.len() < TAKEN_OVER_MAX && taken.insert(key)
     }
 }
 
@@ -131,44 +186,65 @@ impl Actor {
         let timeout = definition.lease();
         let lease = timeout + CLAIM_MARGIN + (timeout / 4).min(SLACK_MAX);
         let keep = definition.dedup.ttl.max(ATTEMPTS_KEPT);
-        let mut seen = HashSet::with_capacity(reserved.len());
-        let mut tags = Vec::with_capacity(reserved.len());
-        let mut requests = Vec::with_capacity(reserved.len());
+        let has_expression = self.context.expressions.dedup_key().is_some();
+        let mut asks = Vec::with_capacity(reserved.len());
         for Reserved { key, taken, .. } in &reserved {
             let owned = self.owned.get(key);
             let record = owned.and_then(|owned| Some((owned, owned.core.record(taken.ticket)?)));
             let Some((owned, record)) = record else {
-                tags.push(None);
+                asks.push(None);
                 continue;
             };
-            let claim_key = match taken.own {
-                Some(own) => own.tag.key,
-                None => claim_key(owned, record, owned.core.retried(taken.ticket)),
+            let of = match taken.own {
+                Some(own) => KeyOf::Known(own.tag.key),
+                None => {
+                    let retried = owned.core.retried(taken.ticket);
+                    let origin = Origin::of(owned, record, retried);
+                    if has_expression {
+                        let topic = retried.map_or(&owned.partition.topic, |of| &of.topic).clone();
+                        KeyOf::Made { topic, origin, record: record.clone() }
+                    } else {
+                        KeyOf::Known(claim_key(origin, &record.record))
+                    }
+                }
             };
-            if !seen.insert(claim_key) {
-                tags.push(None);
-                continue;
-            }
             let asked = taken.own.and_then(|own| own.asked);
             let token = asked.unwrap_or_else(|| Token(self.rng.random()));
-            let ground = match taken.own {
-                Some(Own { tag, counted, .. }) => Ground::Own { token: tag.token, counted },
-                None if self.left.takes_over(&self.context, claim_key) => Ground::TakeOver { counted: false },
-                None => Ground::Free,
-            };
-            tags.push(Some(ClaimTag { key: claim_key, token }));
-            requests.push(ClaimRequest { key: claim_key, token, lease, keep, ground, note: Bytes::new() });
+            let own = taken.own.map(|Own { tag, counted, .. }| Ground::Own { token: tag.token, counted });
+            asks.push(Some(Ask { of, token, own }));
         }
-        let batch = Batch { waiter, reserved, tags, until: self.context.now() + lease };
+        let mut batch = Batch { waiter, reserved, tags: Vec::new(), until: self.context.now() + lease };
+        let (context, left) = (self.context.clone(), self.left.clone());
         self.claiming.push(Box::pin(async move {
+            let mut key_errors = ExpressionErrors::default();
+            let asks = context.keyed(asks, &mut key_errors).await;
+            let mut seen = HashSet::with_capacity(asks.len());
+            let mut requests = Vec::with_capacity(asks.len());
+            batch.tags.reserve_exact(asks.len());
+            for ask in asks {
+                let ask = ask.filter(|(tag, _)| seen.insert(tag.key));
+                batch.tags.push(ask.as_ref().map(|(tag, _)| *tag));
+                let Some((ClaimTag { key, token }, own)) = ask else { continue };
+                let ground = match own {
+                    Some(own) => own,
+                    None if left.takes_over(&context, key) => Ground::TakeOver { counted: false },
+                    None => Ground::Free,
+                };
+                requests.push(ClaimRequest { key, token, lease, keep, ground, note: Bytes::new() });
+            }
             let outcome = store.claim(requests).await;
-            Claimed { batch, outcome }
+            Claimed { batch, outcome, key_errors }
         }));
     }
 
     /// Delivers what was acquired, and puts the rest where it belongs.
     pub(super) fn claimed(&mut self, claimed: Claimed) {
-        let Claimed { batch, outcome } = claimed;
+        let Claimed { batch, outcome, key_errors } = claimed;
+        if self.dedup_key_errors.add(key_errors) {
+            // The reason may quote the event: it is shown, and not logged.
+            let name = &self.context.definition.name;
+            tracing::warn!(subscription = %name, "`dedup.key` fails on an event, which has its source and id for a key; the subscription's state says why");
+        }
         match outcome {
             Ok(claims) => {
                 self.store.answered();
@@ -263,14 +339,11 @@ impl Actor {
 }
 
 /// What is claimed for an event: the subscription and the log (which `log` stands for), the epoch, and the
-/// event's source and id; or its place, where it has none. What waited in a retry topic is what it was.
-fn claim_key(owned: &Owned, record: &StoredRecord, retried: Option<&Retried>) -> ClaimKey {
-    let (log, epoch, partition, offset) = match retried {
-        Some(of) => (of.log, of.epoch, of.partition, of.offset),
-        None => (owned.log, owned.epoch.id, owned.partition.partition, record.offset),
-    };
+/// event's source and id; or its place, where it has none.
+fn claim_key(origin: Origin, record: &Record) -> ClaimKey {
+    let Origin { log, epoch, partition, offset } = origin;
     let mut hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
-    let place = match (attribute(&record.record, header::SOURCE), attribute(&record.record, header::ID)) {
+    let place = match (attribute(record, header::SOURCE), attribute(record, header::ID)) {
         (Some(source), Some(id)) => {
             hash.update([1]);
             hash.update((source.len() as u64).to_be_bytes());
@@ -285,11 +358,73 @@ fn claim_key(owned: &Owned, record: &StoredRecord, retried: Option<&Retried>) ->
             Some(offset)
         }
     };
+    key_at(place, hash)
+}
+
+/// As [`claim_key`], with what the subscription's expression gave instead of source and id.
+fn made_key(Origin { log, epoch, .. }: Origin, made: &[u8]) -> ClaimKey {
+    let hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
+    key_at(None, hash.chain_update([3]).chain_update(made))
+}
+
+fn key_at(place: Option<u64>, hash: Sha256) -> ClaimKey {
     let digest = hash.finalize();
     claim_place::key_at(place, std::array::from_fn(|i| digest[i]))
 }
 
 impl Context {
+    /// Makes the keys that are not known yet. Where the expression fails for an event, it is the key that an
+    /// event has without one.
+    async fn keyed(
+        &self,
+        asks: Vec<Option<Ask>>,
+        errors: &mut ExpressionErrors,
+    ) -> Vec<Option<(ClaimTag, Option<Ground>)>> {
+        let clock = &*self.ports.clock;
+        let mut turn = Turn::new(clock);
+        let mut keyed = Vec::with_capacity(asks.len());
+        for ask in asks {
+            let Some(Ask { of, token, own }) = ask else {
+                keyed.push(None);
+                continue;
+            };
+            let key = match of {
+                KeyOf::Known(key) => key,
+                KeyOf::Made { topic, origin, record } => {
+                    let partition = TopicPartition::new(topic, origin.partition);
+                    let made = self.made(&partition, origin.offset, &record);
+                    turn.pass().await;
+                    match made {
+                        Ok(made) => made_key(origin, &made),
+                        Err(reason) => {
+                            errors.note(&partition, origin.offset, clock.wall(), reason);
+                            claim_key(origin, &record.record)
+                        }
+                    }
+                }
+            };
+            keyed.push(Some((ClaimTag { key, token }, own)));
+        }
+        keyed
+    }
+
+    /// What the subscription's expression gives for an event that first lay there.
+    fn made(
+        &self,
+        partition: &TopicPartition,
+        offset: Offset,
+        record: &StoredRecord,
+    ) -> Result<Bytes, String> {
+        let Some(expression) = self.expressions.dedup_key() else {
+            return Err("there is no expression".to_owned());
+        };
+        if record.offset == offset {
+            return expressions::key_of(expression, partition, record);
+        }
+        let record = StoredRecord { offset, record: record.record.clone() };
+        expressions::key_of(expression, partition, &record)
+    }
+
     /// Why an event can never be shown to a client as the subscription wants it.
     fn undecodable(&self, record: &Record) -> Option<Failure> {
         if self.definition.payload != Payload::Json || !says_json(record) {

@@ -26,10 +26,16 @@ mod reading;
 mod serving;
 mod storm;
 
-use super::{Cause, Definition, DeliveryConfig, SubscriptionPorts, policy::DeadLetterPolicy};
+use super::{
+    Cause, Definition, DeliveryConfig, SubscriptionPorts,
+    expressions::{ExpressionErrors, Expressions},
+    policy::DeadLetterPolicy,
+};
 use crate::{
     delivery::{ClaimTag, Decision, Delivery, Lease, Now, Status},
     error::{Error, ErrorCode, Result},
+    filter::FilterLimits,
+    limits::Limits,
     topics::Topics,
 };
 use owned::Owned;
@@ -174,6 +180,12 @@ pub(super) struct Snapshot {
     pub(super) in_flight: usize,
     /// Events that wait because they, or earlier ones of their key, are to be tried again.
     pub(super) held: usize,
+    /// Events that the filter passed over.
+    pub(super) filtered: u64,
+    /// Those of them of which it could not tell.
+    pub(super) filter_errors: ExpressionErrors,
+    /// Events whose key could not be made.
+    pub(super) dedup_key_errors: ExpressionErrors,
     /// Why the engine has paused by itself.
     pub(super) paused: Option<Cause>,
     /// It waits for what is out under an earlier definition.
@@ -322,12 +334,12 @@ pub(super) fn spawn(
     ports: SubscriptionPorts,
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
-    waiters_max: usize,
+    limits: &Limits,
     on_storm: OnStorm,
 ) -> EngineHandle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    let context = Context::new(definition, ports, topics, config, on_storm);
-    let actor = actor::Actor::new(Arc::new(context), inbox, waiters_max);
+    let context = Context::new(definition, ports, topics, config, limits.expressions.clone(), on_storm);
+    let actor = actor::Actor::new(Arc::new(context), inbox, limits.pull_waiters_max);
     tokio::spawn(actor.run());
     EngineHandle { commands }
 }
@@ -339,6 +351,10 @@ pub(super) type OnStorm = Arc<dyn Fn(Cause) + Send + Sync>;
 struct Context {
     definition: Arc<Definition>,
     dead_letter: DeadLetterPolicy,
+    expressions: Expressions,
+    /// Why the expressions that were kept do not compile any more. Nothing is read then: what they would
+    /// have passed over must not be delivered, nor the rest be passed over.
+    invalid: Option<Cause>,
     /// The delays of its retry topics, the shortest first; none where retries wait in place.
     tiers: Vec<Duration>,
     /// Its retry topics, those too that are to be emptied.
@@ -346,6 +362,8 @@ struct Context {
     ports: SubscriptionPorts,
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
+    /// The bounds of expressions.
+    limits: FilterLimits,
     on_storm: OnStorm,
 }
 
@@ -355,17 +373,43 @@ impl Context {
         ports: SubscriptionPorts,
         topics: Arc<Topics>,
         config: Arc<DeliveryConfig>,
+        limits: FilterLimits,
         on_storm: OnStorm,
     ) -> Self {
+        let (expressions, invalid) = match Expressions::compile(&definition, &limits) {
+            Ok(expressions) => (expressions, None),
+            Err(error) => {
+                let detail = format!(
+                    "{}; nothing is read until the service's limits allow it, or the subscription is replaced",
+                    error.detail()
+                );
+                tracing::error!(subscription = %definition.name, detail, "an expression cannot be compiled");
+                let since = ports.clock.wall();
+                (Expressions::default(), Some(Cause { code: "expression-invalid", since, detail }))
+            }
+        };
         let dead_letter = definition.dead_letter_policy();
         let (tiers, retry_topics) = (definition.retry.tiers(), definition.retry_topics());
-        Self { definition, dead_letter, tiers, retry_topics, ports, topics, config, on_storm }
+        Self {
+            definition,
+            dead_letter,
+            expressions,
+            invalid,
+            tiers,
+            retry_topics,
+            ports,
+            topics,
+            config,
+            limits,
+            on_storm,
+        }
     }
 
     /// The same under another definition.
     fn with(&self, definition: Arc<Definition>) -> Self {
-        let Self { ports, topics, config, on_storm, .. } = self;
-        Self::new(definition, ports.clone(), topics.clone(), config.clone(), on_storm.clone())
+        let Self { ports, topics, config, limits, on_storm, .. } = self;
+        let (ports, topics, config) = (ports.clone(), topics.clone(), config.clone());
+        Self::new(definition, ports, topics, config, limits.clone(), on_storm.clone())
     }
 
     fn now(&self) -> Monotonic {

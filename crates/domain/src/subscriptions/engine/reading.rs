@@ -4,7 +4,7 @@ use super::{
     Context,
     opening::{self, Start},
 };
-use crate::error::Error;
+use crate::{error::Error, subscriptions::expressions::Sifted};
 use ports::{ErrorKind, Fetched, LogReader, Offset, Position, ReadLimits, TopicPartition};
 use std::{sync::Arc, time::Duration};
 
@@ -26,8 +26,8 @@ pub(super) struct Reading {
 
 /// What a read found.
 pub(super) enum Found {
-    /// Records, or none in time.
-    Records(Fetched),
+    /// Records, or none in time, and which of them the filter passes over.
+    Records(Fetched, Sifted),
     /// Retention has deleted what was to be read; the reader stands at the first record that is left.
     Overtaken { earliest: Offset },
     /// The log ends before the position: it was cut, or made again as `log`. The reader stands where its new
@@ -41,7 +41,17 @@ pub(super) enum Found {
 pub(super) async fn read(context: Arc<Context>, mut reading: Reading) -> (Reading, Found) {
     context.sleep(reading.delay).await;
     let found = match reading.reader.next(reading.limits).await {
-        Ok(fetched) => Found::Records(fetched),
+        Ok(fetched) => {
+            // Here, and not where what was read is taken in: the engine goes on meanwhile.
+            // What waits to be tried again was wanted when it was read first.
+            let (clock, partition) = (&*context.ports.clock, &reading.partition);
+            let sifted = if context.retry_topics.contains(&partition.topic) {
+                Sifted::default()
+            } else {
+                context.expressions.sift(clock, partition, &fetched.records).await
+            };
+            Found::Records(fetched, sifted)
+        }
         Err(error) if error.kind() == ErrorKind::OutOfRange => {
             mend(&context, &mut reading).await.unwrap_or_else(Found::Failed)
         }
@@ -69,5 +79,6 @@ async fn mend(context: &Context, reading: &mut Reading) -> Result<Found, Error> 
     }
     // Within the log after all: what was asked a moment ago has changed since.
     reading.reader.seek(reading.position).await?;
-    Ok(Found::Records(Fetched { records: Vec::new(), next: reading.position, end: latest }))
+    let fetched = Fetched { records: Vec::new(), next: reading.position, end: latest };
+    Ok(Found::Records(fetched, Sifted::default()))
 }
