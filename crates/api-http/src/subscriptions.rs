@@ -68,14 +68,17 @@ where
     Ok(shown(StatusCode::OK, &view))
 }
 
+/// What stands behind the revision in the tag of a paused subscription.
+const PAUSED: &str = "-paused";
+
 /// The revision that an `If-Match` names (RFC 9110, section 13.1.1); any one is `None`.
 fn read_tag(value: &HeaderValue) -> Result<Option<u64>> {
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
         return Ok(None);
     }
-    let number =
-        text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let number = tag.and_then(|tag| tag.strip_suffix(PAUSED).unwrap_or(tag).parse().ok());
     number.map(Some).ok_or_else(|| {
         let message = format!(
             "must be the `ETag` of the subscription as it was read, as `\"3\"` (given: {:?})",
@@ -215,7 +218,9 @@ pub(crate) async fn delete(call: &Call<'_>, name: &str) -> Result<Reply, Problem
 
 fn shown(status: StatusCode, view: &SubscriptionView) -> Reply {
     let mut reply = value(status, &show(view));
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", view.definition.revision)) {
+    // Being paused is shown and not replaced: the tag tells it, and any of both is the revision's.
+    let paused = if view.definition.paused.is_some() { PAUSED } else { "" };
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}{paused}\"", view.definition.revision)) {
         reply.headers_mut().insert(header::ETAG, tag);
     }
     reply
