@@ -104,6 +104,8 @@ async fn a_subscription_can_begin_at_a_time() {
     pass(100).await;
     let process = world.process().await;
     process.create(|new| new.start = Some(StartSpec::Time(time))).await;
-    assert_eq!(numbers(&process.pull_all(10).await), (10..20).collect());
+    let out = process.pull_all(10).await;
+    assert_eq!(numbers(&out), (10..20).collect());
+    process.ack(&out).await;
     process.nothing_comes().await;
 }

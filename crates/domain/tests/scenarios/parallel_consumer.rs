@@ -4,7 +4,7 @@ use crate::support::consuming::{
     HeldOffsets, NAME, Process, WatchedLog, World, doing, failed, handled, number, number_of, numbered,
     numbers, pass,
 };
-use domain::subscriptions::{DeliveryConfig, HandlerOptions};
+use domain::subscriptions::{DeliveryConfig, HandlerOptions, NewSubscription};
 use parking_lot::Mutex;
 use ports::{HandlerDelivery, Outcome};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -17,6 +17,11 @@ use std::{
 use tokio::sync::{Barrier, Semaphore};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// As much time for a delivery as a handler may want.
+fn with_time(new: &mut NewSubscription) {
+    new.ack_timeout = Some("2h".into());
+}
 
 /// Handlers that take as long as they like.
 fn patient(concurrency: usize) -> HandlerOptions {
@@ -56,7 +61,7 @@ async fn a_partition_that_is_stuck_keeps_no_other_from_being_committed() {
     let world = World::new(2).await;
     world.publish(0..20, 2).await;
     let process = world.process().await;
-    process.create(|_| {}).await;
+    process.create(with_time).await;
     doing(&process, patient(16), async |delivery| match delivery.partition {
         0 => pending().await,
         _ => Outcome::Ack,
@@ -72,7 +77,12 @@ async fn with_fewer_keys_than_calls_each_key_is_handled_in_order_and_one_at_a_ti
     let world = World::new(2).await;
     world.publish_keyed(0..300, 3, 2).await;
     let process = world.process().await;
-    process.create(|new| new.ordering = Some("key".into())).await;
+    process
+        .create(|new| {
+            with_time(new);
+            new.ordering = Some("key".into());
+        })
+        .await;
     let seen: Arc<Mutex<BTreeMap<u32, Vec<u32>>>> = Arc::default();
     // What is under way, and the most of it.
     let at_work: Arc<Mutex<(BTreeSet<u32>, usize, bool)>> = Arc::default();
@@ -109,7 +119,12 @@ async fn work_that_never_comes_back_holds_its_key_and_the_commit_and_nothing_els
     let world = World::new(1).await;
     world.publish_keyed(0..30, 3, 1).await;
     let process = world.process().await;
-    process.create(|new| new.ordering = Some("key".into())).await;
+    process
+        .create(|new| {
+            with_time(new);
+            new.ordering = Some("key".into());
+        })
+        .await;
     let seen = Seen::default();
     let handled_first = seen.clone();
     doing(&process, patient(16), move |delivery| {
@@ -143,7 +158,7 @@ async fn a_stop_finishes_what_is_under_way_and_begins_nothing_that_waits() {
     let world = World::new(1).await;
     world.publish(0..10, 1).await;
     let process = world.process().await;
-    process.create(|_| {}).await;
+    process.create(with_time).await;
     let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
     let (begun, go_on) = (seen.clone(), gate.clone());
     doing(&process, patient(2), move |delivery| {
@@ -179,7 +194,7 @@ async fn a_pause_lets_what_is_under_way_finish_and_be_committed_and_begins_nothi
     let world = World::new(1).await;
     world.publish(0..10, 1).await;
     let process = world.process().await;
-    process.create(|_| {}).await;
+    process.create(with_time).await;
     let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
     let (begun, go_on) = (seen.clone(), gate.clone());
     doing(&process, patient(2), move |delivery| {
@@ -214,7 +229,12 @@ async fn a_handler_that_is_stuck_lets_no_more_be_read_than_the_buffer_holds_nor_
     let log = WatchedLog::new(world.memory.log());
     let config = DeliveryConfig { buffer_events_max: 500, ..DeliveryConfig::default() };
     let process = world.process_with(log.clone(), config).await;
-    process.create(|new| new.max_in_flight = Some(100)).await;
+    process
+        .create(|new| {
+            with_time(new);
+            new.max_in_flight = Some(100);
+        })
+        .await;
     let gate = Arc::new(Semaphore::new(0));
     let go_on = gate.clone();
     doing(&process, patient(16), move |_| {
@@ -250,7 +270,12 @@ async fn a_hand_over_comes_to_its_end_though_a_handler_is_stuck_and_commits_hang
     world.offsets = offsets.clone();
     world.publish(0..10, 2).await;
     let stuck = world.process().await;
-    stuck.create(|new| new.dedup.enabled = Some(false)).await;
+    stuck
+        .create(|new| {
+            with_time(new);
+            new.dedup.enabled = Some(false);
+        })
+        .await;
     doing(&stuck, patient(16), async |_| pending().await).await;
     pass(5).await;
     offsets.hold(true);
@@ -266,7 +291,12 @@ async fn a_hand_over_comes_to_its_end_though_a_handler_is_stuck_and_commits_hang
 async fn many_members_that_come_and_go_share_everything_and_do_nothing_twice() {
     let world = World::new(12).await;
     let first = world.process().await;
-    first.create(|new| new.ordering = Some("key".into())).await;
+    first
+        .create(|new| {
+            with_time(new);
+            new.ordering = Some("key".into());
+        })
+        .await;
     first.stop().await;
     let seen = Seen::default();
     let mut rng = StdRng::seed_from_u64(5);
@@ -322,7 +352,11 @@ async fn a_subscription_of_several_topics_gets_all_of_each_and_commits_each() {
     world.append_to("payments", (10..20).map(|n| (n % 2, numbered(n))).collect()).await;
     world.append_to("returns", (20..50).map(|n| (n % 3, numbered(n))).collect()).await;
     let process = world.process().await;
-    process.create(|new| new.topics = ["orders", "payments", "returns"].map(Into::into).to_vec()).await;
+    process
+        .create(|new| {
+            new.topics = ["orders", "payments", "returns"].map(Into::into).to_vec();
+        })
+        .await;
     let all = process.pull_all(50).await;
     assert_eq!(numbers(&all), (0..50).collect());
     for delivery in &all {
@@ -349,7 +383,12 @@ async fn with_the_order_of_partitions_all_partitions_are_handled_at_once() {
     let world = World::new(4).await;
     world.publish(0..12, 4).await;
     let process = world.process().await;
-    process.create(|new| new.ordering = Some("partition".into())).await;
+    process
+        .create(|new| {
+            with_time(new);
+            new.ordering = Some("partition".into());
+        })
+        .await;
     let (seen, together) = (Seen::default(), Arc::new(Barrier::new(4)));
     let handled = seen.clone();
     doing(&process, patient(16), move |delivery| {

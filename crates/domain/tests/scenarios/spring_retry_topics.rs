@@ -35,7 +35,7 @@ async fn with_a_fixed_delay_one_topic_serves_all_retries_and_then_it_is_a_dead_l
         process.fail(&out, None).await;
     }
     process.nothing_comes().await;
-    assert_eq!(world.records_of("mail.retry.10s").await.len(), 3);
+    assert_eq!(world.written_to("mail.retry.10s").await, 3);
     assert!(!world.is_there("mail.retry.20s").await);
     let letters = world.records_of("mail.dlq").await;
     assert_eq!((letters.len(), &*text(&letters[0], header::ATTEMPTS)), (1, "4"));
@@ -88,8 +88,8 @@ async fn what_fails_at_one_subscription_comes_again_there_and_not_at_another_of_
     let again = process.pull_from("one", 3).await;
     assert_eq!(numbers(&again), (0..3).collect());
     assert!(again.iter().all(|delivery| delivery.attempt == 2));
-    assert_eq!(world.records_of("one.retry.10s").await.len(), 3);
-    assert_eq!(world.records_of("other.retry.10s").await.len(), 0);
+    assert_eq!(world.written_to("one.retry.10s").await, 3);
+    assert_eq!(world.written_to("other.retry.10s").await, 0);
 }
 
 /// `RetryTopicIntegrationTests.shouldGoStraightToDlt`, and `StraightToDltIfUserProvidedFatal` of
@@ -106,8 +106,8 @@ async fn what_is_rejected_goes_past_the_retry_topics_at_any_attempt() {
     let again = process.pull_all(1).await;
     assert_eq!(process.decide(rejection(&again)).await, [Status::Ok]);
     process.nothing_comes().await;
-    assert_eq!(world.records_of("mail.retry.10s").await.len(), 1);
-    assert_eq!(world.records_of("mail.retry.20s").await.len(), 0);
+    assert_eq!(world.written_to("mail.retry.10s").await, 1);
+    assert_eq!(world.written_to("mail.retry.20s").await, 0);
     let letters = world.records_of("mail.dlq").await;
     let attempts: Vec<_> = letters.iter().map(|letter| text(letter, header::ATTEMPTS)).collect();
     assert_eq!(attempts, ["1", "2"]);

@@ -1,9 +1,10 @@
 //! Handlers that are linked in.
 
-use crate::support::consuming::{NAME, World, handled};
-use domain::subscriptions::State;
+use crate::support::consuming::{World, doing, handled};
+use domain::subscriptions::{HandlerOptions, State};
+use parking_lot::Mutex;
 use ports::{Failure, Outcome};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 #[tokio::test(start_paused = true)]
 async fn a_linked_handler_gets_everything_once_and_progress_is_kept() {
@@ -44,4 +45,43 @@ async fn a_handler_that_cannot_be_reached_opens_the_circuit_and_counts_no_attemp
     let handler = handled(&process, Outcome::Ack).await;
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(*handler.calls.lock(), [0], "it is no dead letter, though nothing may be tried twice");
+}
+
+/// What has lapsed goes out again: were the call not over by then, one event would be handled twice at once.
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_before_its_delivery_lapses_and_a_key_is_never_handled_beside_itself() {
+    let world = World::new(1).await;
+    world.publish_keyed(0..2, 1, 1).await;
+    let process = world.process().await;
+    process
+        .create(|new| {
+            new.ordering = Some("key".into());
+            new.ack_timeout = Some("10s".into());
+            new.retry.max_retries = Some(1);
+        })
+        .await;
+    let at_work: Arc<Mutex<Vec<(u64, u32)>>> = Arc::default();
+    let called = at_work.clone();
+    let options = HandlerOptions { timeout: Duration::from_secs(3600), ..HandlerOptions::default() };
+    doing(&process, options, move |delivery| {
+        called.lock().push((delivery.record.offset, delivery.attempt));
+        let (called, first) = (called.clone(), delivery.record.offset == 0);
+        async move {
+            if first {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                called.lock().push((0, 0));
+            }
+            Outcome::Ack
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(*at_work.lock(), [(0, 1), (0, 2), (1, 1)], "it was cut off, twice, and its key went on then");
+    let kept = world.records_of("mail.dlq").await;
+    let kind = kept[0].record.headers.iter().find(|header| header.name == "es_dlq_error_kind").unwrap();
+    assert_eq!(
+        kind.value.as_deref(),
+        Some(&b"timeout"[..]),
+        "a call that took too long, and not one forgotten"
+    );
 }

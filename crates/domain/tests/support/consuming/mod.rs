@@ -167,15 +167,28 @@ impl World {
 
     /// What lies in a partition of a topic; nothing where there is no such topic.
     pub(crate) async fn records_in(&self, topic: &str, partition: PartitionId) -> Vec<StoredRecord> {
-        let (log, topic) = (self.memory.log(), TopicName::new(topic).unwrap());
-        let Ok(end) = log.locate(&topic, &[(partition, Position::Latest)]).await else { return Vec::new() };
-        let mut reader = log.open(&TopicPartition::new(topic, partition), 0).await.unwrap();
+        let log = self.memory.log();
+        let Some([begin, end]) = self.bounds(topic, partition).await else { return Vec::new() };
+        let partition = TopicPartition::new(TopicName::new(topic).unwrap(), partition);
+        let mut reader = log.open(&partition, begin).await.unwrap();
         let mut all = Vec::new();
-        while all.last().map_or(0, |stored: &StoredRecord| stored.offset + 1) < end[0] {
+        while all.last().map_or(begin, |stored: &StoredRecord| stored.offset + 1) < end {
             let limits = ReadLimits { records_max: 1_000, bytes_max: 1 << 20, wait_max: Duration::ZERO };
             all.extend(reader.next(limits).await.unwrap().records);
         }
         all
+    }
+
+    /// How many records were ever written to the first partition of a topic; what is done is deleted from a
+    /// retry topic.
+    pub(crate) async fn written_to(&self, topic: &str) -> Offset {
+        self.bounds(topic, 0).await.map_or(0, |[_, end]| end)
+    }
+
+    async fn bounds(&self, topic: &str, partition: PartitionId) -> Option<[Offset; 2]> {
+        let (log, topic) = (self.memory.log(), TopicName::new(topic).unwrap());
+        let ends = [(partition, Position::Earliest), (partition, Position::Latest)];
+        log.locate(&topic, &ends).await.ok()?.try_into().ok()
     }
 
     pub(crate) async fn is_there(&self, topic: &str) -> bool {
