@@ -1,6 +1,6 @@
 //! Handlers that are linked in.
 
-use crate::support::consuming::{World, doing, handled};
+use crate::support::consuming::{NAME, World, doing, handled};
 use domain::subscriptions::{HandlerOptions, State};
 use parking_lot::Mutex;
 use ports::{Failure, Outcome};
