@@ -1,6 +1,7 @@
-//! Claims ([`ports::IdempotencyStore`]) on PostgreSQL, for replicas of the service that share one.
+//! Claims ([`ports::IdempotencyStore`]) and documents ([`ports::JobStore`]) on PostgreSQL, for replicas of
+//! the service that share one.
 //!
-//! [`Postgres::open`] gives the store; [`Postgres::check`] asks the server how it is and whether it keeps
+//! [`Postgres::open`] gives the stores; [`Postgres::check`] asks the server how it is and whether it keeps
 //! what it is told.
 //!
 //! | feature | what it pulls |
@@ -12,8 +13,8 @@
 //! # What it takes
 //!
 //! PostgreSQL 13 or later and a schema of its own ([`PostgresConfig::schema`]), which is made, and migrated
-//! by whichever replica comes first, before the first claim. One statement claims a batch and one settles
-//! it. A key takes about 150 bytes with its two indexes, notes, outcomes and what waits for autovacuum
+//! by whichever replica comes first, before the first call. One statement claims a batch and one settles
+//! it; one reads or changes a document. A key takes about 150 bytes with its two indexes, notes, outcomes and what waits for autovacuum
 //! apart. What is over is deleted in the background, a bounded batch at a time, by the index on its expiry.
 //!
 //! # What survives
@@ -21,7 +22,8 @@
 //! A crash of a caller loses nothing. A crash of the server loses nothing that was answered, unless
 //! `synchronous_commit` is `off` (then up to some hundred milliseconds) or `fsync` is (then perhaps
 //! everything); a standby that takes over has what `synchronous_standby_names` promises. What is lost is
-//! claimed anew, so that an event may be handled twice; no event is lost by it. [`Postgres::check`] warns of
+//! claimed anew, so that an event may be handled twice; no event is lost by it. Of documents
+//! the last changes are lost. [`Postgres::check`] warns of
 //! both settings.
 //!
 //! This crate must never decide what a claim means for an event, never name a domain type, and never use
@@ -36,6 +38,8 @@ mod connections;
 mod error;
 #[cfg(feature = "postgres")]
 mod idempotency_store;
+#[cfg(feature = "postgres")]
+mod job_store;
 #[cfg(feature = "postgres")]
 mod migrations;
 #[cfg(feature = "postgres")]

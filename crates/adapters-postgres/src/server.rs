@@ -5,9 +5,10 @@ use crate::{
     config::{PostgresConfig, PostgresStatus},
     error,
     idempotency_store::Claims,
+    job_store::Documents,
     pool::Pool,
 };
-use ports::{ErrorKind, IdempotencyStore, PortError, Result};
+use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result};
 use sqlx::Row as _;
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use std::{sync::Arc, time::Duration};
 pub struct Postgres {
     pool: Arc<Pool>,
     claims: Arc<Claims>,
+    documents: Arc<Documents>,
     _cleanup: Arc<Cleanup>,
 }
 
@@ -34,13 +36,19 @@ impl Postgres {
         }
         let pool = Arc::new(Pool::open(config)?);
         let claims = Arc::new(Claims::new(pool.clone()));
+        let documents = Arc::new(Documents::new(pool.clone()));
         let cleanup = Arc::new(Cleanup::begin(pool.clone(), config.cleanup_interval));
-        Ok(Self { pool, claims, _cleanup: cleanup })
+        Ok(Self { pool, claims, documents, _cleanup: cleanup })
     }
 
     /// The store of claims.
     pub fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
         self.claims.clone()
+    }
+
+    /// The store of documents.
+    pub fn jobs(&self) -> Arc<dyn JobStore> {
+        self.documents.clone()
     }
 
     /// Asks the server whether it serves, and whether it keeps what it is told.

@@ -1,7 +1,7 @@
 //! What stands here when no client was built in.
 
 use crate::config::{PostgresConfig, PostgresStatus};
-use ports::{ErrorKind, IdempotencyStore, PortError, Result};
+use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 /// PostgreSQL, which this build has no client for.
@@ -24,6 +24,11 @@ impl Postgres {
 
     /// The store of claims.
     pub fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
+        match self.0 {}
+    }
+
+    /// The store of documents.
+    pub fn jobs(&self) -> Arc<dyn JobStore> {
         match self.0 {}
     }
 

@@ -20,7 +20,11 @@ async fn replicas_that_start_together_make_it_once() {
     });
     let claims = join_all(calls).await.into_iter().map(|call| call.expect("the call ends"));
     assert_eq!(claims.filter(|claim| *claim == acquired(1)).count(), 1);
-    assert_eq!(ask(format!("SELECT count(*) FROM {}.migrations", config.schema)).await, 1);
+    assert_eq!(
+        ask(format!("SELECT count(*) FROM {}.migrations", config.schema)).await,
+        2,
+        "each migration once"
+    );
     drop_schema(&config).await;
 }
 

@@ -1,7 +1,7 @@
 //! The one table from the client's errors to the ports' errors.
 
 use ports::{ErrorKind, PortError};
-use redis::{ErrorKind as Kind, RedisError, ServerErrorKind};
+use redis::{ErrorKind as Kind, RedisError, ServerErrorKind, Value};
 
 /// The error for what the client gave.
 ///
@@ -25,6 +25,11 @@ pub(crate) fn late(operation: &'static str) -> PortError {
 /// What a server of this protocol never answers.
 pub(crate) fn corrupt(operation: &'static str, what: &str) -> PortError {
     PortError::new(ErrorKind::Corrupt, operation, format!("Redis: {what}")).effect_unknown()
+}
+
+/// Whether the server does not know a script by its hash (any more), so that it must be sent whole.
+pub(crate) fn is_unknown_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
 }
 
 /// Whether another connection may do where this one did not: another server may be behind the name by
@@ -68,7 +73,8 @@ fn of_server(kind: ServerErrorKind, error: &RedisError) -> (ErrorKind, &'static 
         }
         ServerErrorKind::NoPerm => (
             ErrorKind::Denied,
-            "the user may not do that; it needs evalsha, eval, get, set, del, time and its keys",
+            "the user may not do that; it needs evalsha, eval, get, set, del, exists, time, hget, hset, hdel, \
+             hincrby, hscan and its keys",
         ),
         _ => of_code(error),
     }

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use ports::{
     Claim, ClaimKey, ClaimRequest, ErrorKind, IdempotencyStore, PortError, Result, Settled, Settlement, Token,
 };
-use redis::{Cmd, FromRedisValue, Pipeline, Script, ServerErrorKind, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
 use std::{fmt, ops::Range, sync::Arc};
 
 /// The most keys of one call: some hundred microseconds of the server's time.
@@ -101,7 +101,8 @@ impl Claims {
         let known = commands(&mut calls.iter(), "EVALSHA", script.get_hash());
         let mut answers = self.connection.send(&known, operation).await.map_err(widen)?;
         // The server was restarted, or another one answers by now.
-        let unknown: Vec<usize> = (0..calls.len()).filter(|&nth| is_unknown_script(&answers[nth])).collect();
+        let unknown: Vec<usize> =
+            (0..calls.len()).filter(|&nth| error::is_unknown_script(&answers[nth])).collect();
         if !unknown.is_empty() {
             let whole = commands(&mut unknown.iter().map(|&nth| &calls[nth]), "EVAL", code);
             let again = self.connection.send(&whole, operation).await.map_err(widen)?;
@@ -215,10 +216,6 @@ impl Call {
         let start = if nth == 0 { 0 } else { self.ends[nth - 1] };
         start..self.ends[nth]
     }
-}
-
-fn is_unknown_script(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
 }
 
 fn too_large(operation: &'static str, what: &str, bytes: usize, bytes_max: usize) -> PortError {

@@ -1,6 +1,7 @@
-//! Claims ([`ports::IdempotencyStore`]) on Redis, for replicas of the service that share one.
+//! Claims ([`ports::IdempotencyStore`]) and documents ([`ports::JobStore`]) on Redis, for replicas of the
+//! service that share one.
 //!
-//! [`Redis::open`] gives the store; [`Redis::check`] asks the server how it is and whether it keeps what
+//! [`Redis::open`] gives the stores; [`Redis::check`] asks the server how it is and whether it keeps what
 //! it is told.
 //!
 //! | feature | what it pulls |
@@ -25,13 +26,18 @@
 //! cluster that is a proxy that routes by slot. Another number of tags, as another prefix, is another
 //! store: what was done before is not found there.
 //!
+//! Documents are in one hash a kind, `event-streaming:{state}:subscription` and so on, all under one tag; one
+//! script changes a document. A deletion leaves a small key for ten minutes, by which it is known when it is
+//! sent twice.
+//!
 //! # What survives
 //!
 //! A crash of a caller loses nothing. A crash of the server loses what it had not written: without an
 //! append-only file everything since the last snapshot, with `appendfsync everysec` up to about a second,
 //! with `appendfsync always` nothing that was answered. Replication is asynchronous: a replica that takes
 //! over may lack the last claims. What is lost is claimed anew, so that an event may be handled twice; no
-//! event is lost by it. A server that evicts keys forgets at any time. [`Redis::check`] warns of a server
+//! event is lost by it. Of documents the last changes are lost: a subscription that was just made may be
+//! gone, or one that was just deleted be there again. A server that evicts keys forgets at any time. [`Redis::check`] warns of a server
 //! without an append-only file and of one that evicts.
 //!
 //! This crate must never decide what a claim means for an event, never name a domain type, and never use
@@ -44,6 +50,8 @@ mod connection;
 mod error;
 #[cfg(feature = "redis")]
 mod idempotency_store;
+#[cfg(feature = "redis")]
+mod job_store;
 #[cfg(feature = "redis")]
 mod scripts;
 #[cfg(feature = "redis")]

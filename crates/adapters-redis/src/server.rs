@@ -4,8 +4,9 @@ use crate::{
     config::{RedisConfig, RedisStatus},
     connection::Connection,
     idempotency_store::Claims,
+    job_store::Documents,
 };
-use ports::{ErrorKind, IdempotencyStore, PortError, Result};
+use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result};
 use redis::{FromRedisValue as _, Pipeline, Value};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 pub struct Redis {
     connection: Arc<Connection>,
     claims: Arc<Claims>,
+    documents: Arc<Documents>,
 }
 
 impl Redis {
@@ -56,12 +58,18 @@ impl Redis {
         }
         let connection = Arc::new(Connection::open(config)?);
         let claims = Arc::new(Claims::new(connection.clone(), config));
-        Ok(Self { connection, claims })
+        let documents = Arc::new(Documents::new(connection.clone(), config));
+        Ok(Self { connection, claims, documents })
     }
 
     /// The store of claims.
     pub fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
         self.claims.clone()
+    }
+
+    /// The store of documents.
+    pub fn jobs(&self) -> Arc<dyn JobStore> {
+        self.documents.clone()
     }
 
     /// Asks the server whether it serves, and whether it keeps what it is told.
@@ -95,7 +103,7 @@ fn status(info: &str) -> RedisStatus {
     match value("aof_enabled") {
         None => warnings.push("it does not say whether it has an append-only file".to_owned()),
         Some("0") => warnings.push(
-            "it has no append-only file, so that a crash forgets what was done (set appendonly yes)"
+            "it has no append-only file, so that a crash forgets what it was told (set appendonly yes)"
                 .to_owned(),
         ),
         Some(_) if value("aof_last_write_status").is_some_and(|status| status != "ok") => {
@@ -109,7 +117,7 @@ fn status(info: &str) -> RedisStatus {
         && policy != "noeviction"
     {
         warnings.push(format!(
-            "it evicts keys when its memory is full ({policy}), and with them what was done (set maxmemory-policy \
+            "it evicts keys when its memory is full ({policy}), and with them what it was told (set maxmemory-policy \
              noeviction)"
         ));
     }

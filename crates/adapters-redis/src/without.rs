@@ -1,7 +1,7 @@
 //! What stands here when no client was built in.
 
 use crate::config::{RedisConfig, RedisStatus};
-use ports::{ErrorKind, IdempotencyStore, PortError, Result};
+use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result};
 use std::{convert::Infallible, sync::Arc};
 
 /// Redis, which this build has no client for.
@@ -23,6 +23,11 @@ impl Redis {
 
     /// The store of claims.
     pub fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
+        match self.0 {}
+    }
+
+    /// The store of documents.
+    pub fn jobs(&self) -> Arc<dyn JobStore> {
         match self.0 {}
     }
 

@@ -17,10 +17,13 @@ async fn redis_with_many_hash_tags() -> Backend {
 }
 
 fn backend(config: RedisConfig) -> Backend {
+    let redis = open(&config);
     Backend::new()
-        .with_idempotency(open(&config).idempotency())
+        .with_idempotency(redis.idempotency())
+        .with_jobs(redis.jobs())
         .with_reopen(move || Box::pin(async move { backend(config) }))
 }
 
 testkit::idempotency_store_conformance!(redis_idempotency_store, redis);
+testkit::job_store_conformance!(redis_job_store, redis);
 testkit::idempotency_store_conformance!(redis_hash_tags_idempotency_store, redis_with_many_hash_tags);

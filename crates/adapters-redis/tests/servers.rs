@@ -6,7 +6,7 @@ mod common;
 
 use adapters_redis::{Redis, RedisConfig};
 use common::{LONG, acquired, claim, eventually, open, request, rival};
-use ports::{Claim, ClaimRequest, Effect, ErrorKind, Settled, Settlement};
+use ports::{Claim, ClaimRequest, Effect, ErrorKind, Expected, JobKind, Settled, Settlement};
 use redis::{Client, FromRedisValue, aio::MultiplexedConnection};
 use std::{net::TcpListener, path::Path, process::Stdio, time::Duration};
 use tempfile::TempDir;
@@ -197,6 +197,46 @@ async fn a_batch_of_many_slots_is_served_by_a_node_of_a_cluster() {
     let _: () = server.say(&["CLUSTER", "DELSLOTSRANGE", "0", "16383"]).await;
     let error = redis.idempotency().claim(requests).await.expect_err("it has no slot");
     assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unsupported), "{error}");
+}
+
+#[tokio::test]
+async fn documents_and_their_versions_survive_a_crash_of_the_server() {
+    let mut server = Server::start(&[]).await;
+    let redis = open(&server.config());
+    let (jobs, kind) = (redis.jobs(), JobKind::Subscription);
+    let kept = jobs.put(kind, "kept", Expected::Absent, "value".into()).await.expect("it is new");
+    let gone = jobs.put(kind, "gone", Expected::Absent, "value".into()).await.expect("it is new");
+    jobs.delete(kind, "gone", gone).await.expect("it is there");
+    server.kill().await;
+    let error = jobs.list(kind).await.expect_err("there is no server");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    server.again().await;
+    let list = eventually(|| async { jobs.list(kind).await.ok() }).await;
+    assert_eq!(list.iter().map(|it| (&*it.name, it.version)).collect::<Vec<_>>(), [("kept", kept)]);
+    // The script is not known there any more.
+    let anew = jobs.put(kind, "gone", Expected::Absent, "value".into()).await.expect("it is new");
+    assert!(anew > gone, "{anew} after {gone}");
+}
+
+#[tokio::test]
+async fn documents_lie_in_one_slot_of_a_cluster() {
+    let server = Server::start(&["--cluster-enabled", "yes"]).await;
+    let config = RedisConfig { database: 0, ..server.config() };
+    let slot: i64 = server.say(&["CLUSTER", "KEYSLOT", "{state}"]).await;
+    let _: () = server.say(&["CLUSTER", "ADDSLOTS", &slot.to_string()]).await;
+    let _: () = server.say(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;
+    eventually(|| async {
+        let info: String = server.say(&["CLUSTER", "INFO"]).await;
+        info.contains("cluster_state:ok").then_some(())
+    })
+    .await;
+    let jobs = open(&config).jobs();
+    for kind in [JobKind::Subscription, JobKind::Position, JobKind::Shared] {
+        let first = jobs.put(kind, "a", Expected::Absent, "one".into()).await.expect("the slot is served");
+        let second = jobs.put(kind, "a", Expected::Version(first), "two".into()).await.expect("it is there");
+        assert_eq!(jobs.list(kind).await.expect("it can be listed").len(), 1);
+        jobs.delete(kind, "a", second).await.expect("it is there");
+    }
 }
 
 #[tokio::test]

@@ -1,23 +1,23 @@
 //! The backends that a configuration asks for, opened, as the ports that the domain needs.
 
-use crate::config::{ClaimStore, Config, IDEMPOTENCY_BACKEND, LogBackend};
+use crate::{
+    config::{Config, LogBackend, Servers},
+    servers::Server,
+};
 use adapters_embedded::{
     disk::{DirLock, DiskLimits, DiskLog},
     group::{GroupConfig, Groups},
     tables::Tables,
 };
 use adapters_kafka::{Kafka, KafkaConfig};
-use adapters_postgres::Postgres;
-use adapters_redis::Redis;
 use adapters_webhook::{HttpWebhooks, WebhookConfig};
-use domain::breaker::{self, Breaker, GuardedAppends, GuardedClaims};
+use domain::breaker::GuardedAppends;
 use ports::{
-    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, PortError, Result, TopicAdmin,
-    Webhooks,
+    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, Result, TopicAdmin, Webhooks,
 };
 use std::{sync::Arc, time::Duration};
 
-/// Open backends. Where events are kept and where definitions are need not be the same.
+/// Open backends. Where events are kept, where definitions are and where claims are need not be the same.
 #[derive(Debug)]
 pub(crate) struct Backends {
     pub(crate) log: Arc<dyn EventLog>,
@@ -28,17 +28,18 @@ pub(crate) struct Backends {
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
     /// The circuits before a log that is another's.
     pub(crate) appends: Option<Arc<GuardedAppends>>,
-    /// Where claims are kept outside the data directory.
-    pub(crate) claims: Option<ClaimServer>,
+    /// Where definitions or claims are kept outside the data directory.
+    pub(crate) servers: Vec<Server>,
     pub(crate) webhooks: Arc<dyn Webhooks>,
     kafka: Option<Kafka>,
-    /// Given back last: the directory is ours until everything in it is closed.
-    lock: Arc<DirLock>,
+    /// The data directory, where something is kept in it. Given back last: it is ours until everything in it is
+    /// closed.
+    lock: Option<Arc<DirLock>>,
 }
 
 impl Backends {
-    /// Opens what `config` asks for; `kafka` is what it says of Kafka, where that is the log, `claims` of the
-    /// store of claims, and `webhooks` of webhooks. Blocks while files are read. Does not wait for a server that
+    /// Opens what `config` asks for; `kafka` is what it says of Kafka, where that is the log, `servers` of
+    /// those that definitions or claims are kept on, and `webhooks` of webhooks. Blocks while files are read. Does not wait for a server that
     /// is not there. Wants a runtime around it.
     ///
     /// # Errors
@@ -47,22 +48,26 @@ impl Backends {
     pub(crate) fn open(
         config: &Config,
         kafka: KafkaConfig,
-        claims: &ClaimStore,
+        servers: &Servers,
         webhooks: WebhookConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         // What needs no file first: a build without it is told before anything is made.
-        let claims = ClaimServer::open(claims, clock.clone())?;
+        let servers = Server::open_all(config, servers, &clock)?;
         let webhooks: Arc<dyn Webhooks> = Arc::new(HttpWebhooks::open(webhooks)?);
-        // Definitions are in its tables whatever the log is.
-        let lock = DirLock::acquire(&config.embedded.data_dir)?;
-        let tables = Tables::open(&config.embedded.data_dir)?;
-        let jobs: Arc<dyn JobStore> = Arc::new(tables.clone());
-        let idempotency: Arc<dyn IdempotencyStore> = match &claims {
-            Some(server) => server.idempotency(),
-            None => Arc::new(tables.claims(clock.clone())?),
-        };
+        let jobs = servers.iter().find_map(Server::jobs);
+        let idempotency = servers.iter().find_map(Server::idempotency);
         if config.log.backend == LogBackend::Kafka {
+            // A replica that keeps everything elsewhere needs no data directory.
+            let (jobs, idempotency, lock) = match (jobs, idempotency) {
+                (Some(jobs), Some(idempotency)) => (jobs, idempotency, None),
+                (jobs, idempotency) => {
+                    let lock = DirLock::acquire(&config.embedded.data_dir)?;
+                    let tables = Tables::open(&config.embedded.data_dir)?;
+                    let (jobs, idempotency) = or_in_tables(jobs, idempotency, &tables, &clock)?;
+                    (jobs, idempotency, Some(lock))
+                }
+            };
             let kafka = Kafka::open(kafka)?;
             let appends = Arc::new(GuardedAppends::new(kafka.event_log(), clock));
             return Ok(Self {
@@ -73,12 +78,15 @@ impl Backends {
                 offsets: kafka.offsets(),
                 jobs,
                 idempotency,
-                claims,
+                servers,
                 webhooks,
                 kafka: Some(kafka),
                 lock,
             });
         }
+        let lock = DirLock::acquire(&config.embedded.data_dir)?;
+        let tables = Tables::open(&config.embedded.data_dir)?;
+        let (jobs, idempotency) = or_in_tables(jobs, idempotency, &tables, &clock)?;
         let log = Arc::new(DiskLog::open_locked(lock.clone(), limits(config), clock.clone())?);
         let groups = Groups::new(log.clone(), clock, GroupConfig::default());
         Ok(Self {
@@ -89,20 +97,21 @@ impl Backends {
             membership: Arc::new(groups),
             jobs,
             idempotency,
-            claims,
+            servers,
             webhooks,
             kafka: None,
-            lock,
+            lock: Some(lock),
         })
     }
 
     /// Writes out and closes everything, within `patience`.
     pub(crate) async fn close(self, patience: Duration) {
         // Webhooks have nothing to write out: what is under way ends with its subscription.
-        let Self { log, admin, membership, offsets, jobs, idempotency, appends, claims, kafka, lock, .. } =
-            self;
-        if let Some(claims) = claims {
-            claims.close(patience).await;
+        let Self {
+            log, admin, membership, offsets, jobs, idempotency, appends, servers, kafka, lock, ..
+        } = self;
+        for server in servers {
+            server.close(patience).await;
         }
         if let Some(kafka) = kafka {
             kafka.close(patience).await;
@@ -118,76 +127,19 @@ impl Backends {
     }
 }
 
-/// A server that claims are kept in, behind a circuit.
-#[derive(Clone, Debug)]
-pub(crate) struct ClaimServer {
-    client: Client,
-    pub(crate) breaker: Arc<Breaker>,
-}
-
-#[derive(Clone, Debug)]
-enum Client {
-    Redis(Redis),
-    Postgres(Postgres),
-}
-
-/// What a server says of itself.
-#[derive(Debug)]
-pub(crate) struct Status {
-    pub(crate) version: String,
-    /// Why it may forget what it was told.
-    pub(crate) warning: Option<String>,
-}
-
-impl ClaimServer {
-    /// Opens it; `None` where claims are in the data directory.
-    fn open(store: &ClaimStore, clock: Arc<dyn Clock>) -> Result<Option<Self>> {
-        let (name, opened) = match store {
-            ClaimStore::Embedded => return Ok(None),
-            ClaimStore::Redis(config) => ("redis", Redis::open(config).map(Client::Redis)),
-            ClaimStore::Postgres(config) => ("postgres", Postgres::open(config).map(Client::Postgres)),
-        };
-        let client = opened.map_err(|error| {
-            let text = format!("{IDEMPOTENCY_BACKEND} is {name}: {}", error.detail());
-            PortError::new(error.kind(), error.operation(), text).with_source(error)
-        })?;
-        Ok(Some(Self { client, breaker: Arc::new(Breaker::new(name, breaker::STORE, clock)) }))
-    }
-
-    /// As the configuration and the health call it.
-    pub(crate) fn name(&self) -> &'static str {
-        self.breaker.name()
-    }
-
-    fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
-        let store = match &self.client {
-            Client::Redis(redis) => redis.idempotency(),
-            Client::Postgres(postgres) => postgres.idempotency(),
-        };
-        Arc::new(GuardedClaims::new(store, self.breaker.clone()))
-    }
-
-    /// Asks whether it serves, and whether it keeps what it is told. Also while its circuit is open.
-    pub(crate) async fn check(&self) -> Result<Status> {
-        Ok(match &self.client {
-            Client::Redis(redis) => {
-                let status = redis.check().await?;
-                Status { version: status.version, warning: status.warning }
-            }
-            Client::Postgres(postgres) => {
-                let status = postgres.check().await?;
-                Status { version: status.version, warning: status.warning }
-            }
-        })
-    }
-
-    async fn close(self, patience: Duration) {
-        match self.client {
-            // Its connection ends with its last handle.
-            Client::Redis(_) => {}
-            Client::Postgres(postgres) => postgres.close(patience).await,
-        }
-    }
+/// Definitions and claims, in the data directory where they are nowhere else.
+fn or_in_tables(
+    jobs: Option<Arc<dyn JobStore>>,
+    idempotency: Option<Arc<dyn IdempotencyStore>>,
+    tables: &Tables,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<dyn JobStore>, Arc<dyn IdempotencyStore>)> {
+    let jobs = jobs.unwrap_or_else(|| Arc::new(tables.clone()));
+    let idempotency = match idempotency {
+        Some(idempotency) => idempotency,
+        None => Arc::new(tables.claims(clock.clone())?),
+    };
+    Ok((jobs, idempotency))
 }
 
 fn limits(config: &Config) -> DiskLimits {

@@ -1,12 +1,13 @@
 //! Watches the backends, for the health that the fronts show.
 
-use crate::{backends::ClaimServer, config::LogBackend};
+use crate::{config::LogBackend, servers::Server};
 use api_http::{Component, Health};
 use domain::{
     breaker::{Breaker, BreakerStatus, GuardedAppends},
     event::time_text,
     topics::Topics,
 };
+use futures::future;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -26,8 +27,8 @@ const WARNING: &str = "warning";
 pub(crate) struct Watch {
     pub(crate) topics: Arc<Topics>,
     pub(crate) backend: LogBackend,
-    /// Where claims are kept outside the data directory.
-    pub(crate) claims: Option<ClaimServer>,
+    /// Where definitions or claims are kept outside the data directory.
+    pub(crate) servers: Vec<Server>,
     /// The circuits before the log, where it is another's.
     pub(crate) appends: Option<Arc<GuardedAppends>>,
     pub(crate) health: watch::Sender<Health>,
@@ -35,19 +36,20 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// What is known before a backend was asked.
-    pub(crate) fn unknown(backend: LogBackend, claims: Option<&ClaimServer>) -> Health {
-        let names = [backend.name()].into_iter().chain(claims.map(ClaimServer::name));
+    pub(crate) fn unknown(backend: LogBackend, servers: &[Server]) -> Health {
+        let names = [backend.name()].into_iter().chain(servers.iter().map(Server::name));
         Health { ready: false, components: names.map(|name| component(name, false, Vec::new())).collect() }
     }
 
     /// Asks the backends once.
     pub(crate) async fn look(&self) {
-        let (log, claims) = tokio::join!(self.look_at_log(), self.look_at_claims());
-        // After the calls, which are not the circuit's own.
-        let claimed = self.claims.as_ref().map(|server| &*server.breaker);
-        let circuits = (claimed.is_some() || self.appends.is_some())
-            .then(|| circuits(claimed.as_slice(), self.appends.as_deref()));
-        let components: Vec<Component> = [log].into_iter().chain(claims).chain(circuits).collect();
+        let looks = future::join_all(self.servers.iter().map(|server| self.look_at_server(server)));
+        let (log, servers) = tokio::join!(self.look_at_log(), looks);
+        // After the calls, which are not the circuits' own.
+        let breakers: Vec<&Breaker> = self.servers.iter().map(|server| &*server.breaker).collect();
+        let circuits = (!breakers.is_empty() || self.appends.is_some())
+            .then(|| circuits(&breakers, self.appends.as_deref()));
+        let components: Vec<Component> = [log].into_iter().chain(servers).chain(circuits).collect();
         self.health.send_if_modified(|health| {
             let news = health.components != components;
             health.components = components;
@@ -74,10 +76,9 @@ impl Watch {
         }
     }
 
-    async fn look_at_claims(&self) -> Option<Component> {
-        let server = self.claims.as_ref()?;
-        let name = server.name();
-        Some(match server.check().await {
+    async fn look_at_server(&self, server: &Server) -> Component {
+        let (name, keeps) = (server.name(), server.keeps());
+        match server.check().await {
             Ok(status) => {
                 let mut details = vec![("version", json!(status.version))];
                 if let Some(warning) = status.warning {
@@ -91,19 +92,20 @@ impl Watch {
                 {
                     tracing::warn!(
                         store = name,
+                        keeps,
                         warning = warning.as_str(),
-                        "the store of claims may forget"
+                        "the store may forget what it keeps"
                     );
                 }
                 component
             }
             Err(error) => {
                 if self.before(name).is_none_or(|before| before.up || before.details.is_empty()) {
-                    tracing::warn!(%error, store = name, "the store of claims does not serve");
+                    tracing::warn!(%error, store = name, keeps, "the store does not serve");
                 }
                 component(name, false, vec![("error", json!(error.detail()))])
             }
-        })
+        }
     }
 
     /// What was found at the last look.

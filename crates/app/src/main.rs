@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod health;
 mod serve;
+mod servers;
 mod stop;
 mod telemetry;
 
@@ -48,16 +49,16 @@ fn check_config(loaded: &config::Loaded) -> Result<ExitCode, Failure> {
     // What a start finds out beyond the values themselves, short of asking a server.
     let config = &loaded.config;
     config.kafka().map_err(|at| loaded.wrong(at))?;
-    config.claim_store().map_err(|at| loaded.wrong(at))?;
+    config.servers().map_err(|at| loaded.wrong(at))?;
     telemetry::filter(config).map_err(|at| loaded.wrong(at))?;
     print!("{}", loaded.show());
     for key in &loaded.without_effect {
         eprintln!("event-streaming: `{key}` has no effect in this version");
     }
     let log = config.log.backend.name();
-    let claims = config.event_streaming.idempotency.backend.name();
+    let (state, claims) = (config.state.backend.name(), config.event_streaming.idempotency.backend.name());
     eprintln!(
-        "event-streaming: the configuration is good; the log is {log}: {}; claims are in {claims}: {}",
+        "event-streaming: the configuration is good; the log is {log}: {}; the state is in {state}; claims are in {claims}: {}",
         loaded.log_because, loaded.idempotency_because
     );
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@
 
 use crate::{
     backends::Backends,
-    config::{Config, Loaded},
+    config::{Config, Loaded, STATE_BACKEND, StateBackend},
     health::{self, Watch},
     stop::{Panics, Reason, Signals},
     telemetry,
@@ -15,6 +15,7 @@ use crate::{
 use adapters_embedded::SystemClock;
 use domain::{
     browse::Browser,
+    error::ErrorCode,
     publish::Publisher,
     subscriptions::{SubscriptionPorts, Subscriptions},
     topics::Topics,
@@ -28,6 +29,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+
+/// How often a state that cannot be read is asked for while starting.
+const STATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What ends the program before it serves.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +97,7 @@ impl Service {
         tracing::info!(
             log = backend.name(),
             because = loaded.log_because,
+            state = config.state.backend.name(),
             idempotency = config.event_streaming.idempotency.backend.name(),
             idempotency_because = loaded.idempotency_because,
             "starting"
@@ -101,7 +106,7 @@ impl Service {
             tracing::warn!(key, "this setting has no effect in this version");
         }
         let kafka = config.kafka().map_err(|at| loaded.wrong(at))?;
-        let claims = config.claim_store().map_err(|at| loaded.wrong(at))?;
+        let servers = config.servers().map_err(|at| loaded.wrong(at))?;
         let publish = config.publish().map_err(|at| loaded.wrong(at))?;
         let webhooks = config.webhooks().map_err(|at| loaded.wrong(at))?;
         let http = listen("server.http", config.server.http).await?;
@@ -111,7 +116,7 @@ impl Service {
         let clock = Arc::new(SystemClock::new());
         let opening = {
             let (config, clock) = (config.clone(), clock.clone());
-            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, &claims, webhooks, clock))
+            tokio::task::spawn_blocking(move || Backends::open(&config, kafka, &servers, webhooks, clock))
         };
         let opened = opening.await.map_err(|e| Failure::Other(e.to_string()))?;
         let backends = opened.map_err(|error| Failure::Other(error.to_string()))?;
@@ -145,10 +150,10 @@ impl Service {
         let webhooks = Some(backends.webhooks.clone());
         let subscriptions =
             Subscriptions::with_webhooks(ports, topics.clone(), limits.clone(), config.delivery(), webhooks);
-        subscriptions.start().await.map_err(|error| Failure::Other(error.to_string()))?;
+        load(&subscriptions, config.state.backend).await?;
 
         // From here on liveness is answered; readiness once the log was asked.
-        let health = watch::Sender::new(Watch::unknown(backend, backends.claims.as_ref()));
+        let health = watch::Sender::new(Watch::unknown(backend, &backends.servers));
         let draining = CancellationToken::new();
         let stop_fronts = CancellationToken::new();
         let fronts = [
@@ -180,8 +185,8 @@ impl Service {
                 stop_fronts.clone(),
             )),
         ];
-        let (claims, appends) = (backends.claims.clone(), backends.appends.clone());
-        let watch = Watch { topics, backend, claims, appends, health: health.clone() };
+        let (servers, appends) = (backends.servers.clone(), backends.appends.clone());
+        let watch = Watch { topics, backend, servers, appends, health: health.clone() };
         watch.look().await;
         health.send_modify(|health| health.ready = true);
         let watching = tokio::spawn(watch.run());
@@ -251,6 +256,24 @@ impl Service {
     }
 }
 
+/// Starts the subscriptions. Where what is known of them is on a server that does not answer, waits for it: a
+/// replica that starts while that is away serves as soon as it is back.
+async fn load(subscriptions: &Subscriptions, state: StateBackend) -> Result<(), Failure> {
+    let mut waiting = false;
+    loop {
+        let Err(error) = subscriptions.start().await else { return Ok(()) };
+        let passes = matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Timeout);
+        if !state.is_server() || !passes {
+            return Err(Failure::Other(format!("{STATE_BACKEND} is {}: {error}", state.name())));
+        }
+        // Said once, not at every attempt.
+        if !std::mem::replace(&mut waiting, true) {
+            tracing::warn!(%error, state = state.name(), "the state cannot be read: waiting for it");
+        }
+        tokio::time::sleep(STATE_INTERVAL).await;
+    }
+}
+
 async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|error| Failure::Other(format!("{key}: {address} cannot be listened at: {error}")))
@@ -263,10 +286,11 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 /// The line that others wait for.
 fn ready(config: &Config, (http, grpc): (SocketAddr, SocketAddr), begin: Instant) {
     let line = format!(
-        "event-streaming ready: http=http://{http}{base} grpc=http://{grpc} log={log} state=embedded \
+        "event-streaming ready: http=http://{http}{base} grpc=http://{grpc} log={log} state={state} \
          idempotency={idempotency} in {took} ms\n",
         base = config.server.base_path,
         log = config.log.backend.name(),
+        state = config.state.backend.name(),
         idempotency = config.event_streaming.idempotency.backend.name(),
         took = begin.elapsed().as_millis(),
     );

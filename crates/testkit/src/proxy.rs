@@ -19,6 +19,8 @@ enum Way {
     Open,
     /// It is taken and goes nowhere, as with a network that swallows packets.
     Held,
+    /// What is asked is passed on, and where an answer comes the connection is closed instead.
+    Unanswered,
     /// Connections are closed as they come, as with a server that is gone.
     Cut,
 }
@@ -29,7 +31,7 @@ pub struct Proxy {
     address: SocketAddr,
     /// What becomes of connections that come now, and of those that came since it was made.
     way: Arc<Mutex<watch::Sender<Way>>>,
-    /// Of connections that were lost.
+    /// Of connections that were left to what becomes of them.
     lost: Mutex<Vec<watch::Sender<Way>>>,
     connections: Arc<Mutex<JoinSet<()>>>,
     listening: AbortHandle,
@@ -78,8 +80,18 @@ impl Proxy {
     /// Takes what is sent on the connections that there are and passes nothing on, ever; new ones are open. As
     /// after the failover of what forgets whom it had connected.
     pub fn lose(&self) {
+        self.leave(Way::Held);
+    }
+
+    /// Breaks each of the connections that there are when the next answer would come on it, after what was asked
+    /// had its effect; new ones are open.
+    pub fn break_at_answer(&self) {
+        self.leave(Way::Unanswered);
+    }
+
+    fn leave(&self, way: Way) {
         let lost = std::mem::replace(&mut *self.way.lock(), watch::Sender::new(Way::Open));
-        lost.send_replace(Way::Held);
+        lost.send_replace(way);
         self.lost.lock().push(lost);
     }
 
@@ -99,17 +111,21 @@ async fn connect(client: TcpStream, server: String, way: watch::Receiver<Way>) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     tokio::select! {
-        () = pass(from_client, to_server, way.clone()) => {}
-        () = pass(from_server, to_client, way) => {}
+        () = pass(from_client, to_server, way.clone(), &[Way::Open, Way::Unanswered]) => {}
+        () = pass(from_server, to_client, way, &[Way::Open]) => {}
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Receiver<Way>) {
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut way: watch::Receiver<Way>,
+    passing: &[Way],
+) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if way.wait_for(|way| *way == Way::Open).await.is_err()
-            || to.write_all(&buffer[..count]).await.is_err()
-        {
+        let way = way.wait_for(|way| *way != Way::Held).await.map(|way| *way);
+        if !way.is_ok_and(|way| passing.contains(&way)) || to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }

@@ -67,6 +67,7 @@ impl Config {
             held_events_max: delivery.held_events_max.0 as usize,
             metadata_bytes_max: delivery.metadata_bytes_max.0,
             defaults: self.policy_defaults(),
+            shared: self.is_shared(),
             ..DeliveryConfig::default()
         }
     }

@@ -9,6 +9,7 @@ mod kafka;
 mod layers;
 mod load;
 mod show;
+mod state;
 mod stores;
 mod units;
 mod values;
@@ -19,7 +20,8 @@ mod tests;
 
 pub(crate) use error::ConfigError;
 pub(crate) use load::{Loaded, Sources, load};
-pub(crate) use stores::{BACKEND as IDEMPOTENCY_BACKEND, ClaimStore};
+pub(crate) use state::{BACKEND as STATE_BACKEND, Servers, StateBackend};
+pub(crate) use stores::{BACKEND as IDEMPOTENCY_BACKEND, IdempotencyBackend};
 pub(crate) use values::{Config, LogBackend, LogFormat};
 
 /// The commented defaults, which are read as the first layer.

@@ -1,7 +1,8 @@
-//! Where claims are kept: the choice, and the settings of Redis and PostgreSQL as the adapters take them.
+//! Where claims are kept: the choice; and the settings of Redis and PostgreSQL as the adapters take them.
 
 use super::{
     layers::{Origin, Settings},
+    state::{self, StateBackend},
     units::{Count, Secret, Time, Ttl},
     values::Config,
 };
@@ -14,7 +15,7 @@ use std::{
 };
 
 /// What is set but cannot be: the key, and what is wrong.
-type Wrong = (&'static str, String);
+pub(super) type Wrong = (&'static str, String);
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -111,18 +112,10 @@ impl IdempotencyBackend {
     }
 }
 
-/// The store of claims that was chosen, with what its adapter is told.
-#[derive(Clone, Debug)]
-pub(crate) enum ClaimStore {
-    Embedded,
-    Redis(RedisConfig),
-    Postgres(PostgresConfig),
-}
-
 /// The key that chooses.
 pub(crate) const BACKEND: &str = "event-streaming.idempotency.backend";
 
-/// Naming a Redis selects it; an explicit backend beats that. Says why.
+/// Naming a Redis selects it, and else the server that the state is on; an explicit backend beats that. Says why.
 pub(super) fn choose(config: &mut Config, settings: &Settings) -> String {
     let origin = |key| settings.get(key).map_or(Origin::Default, |setting| setting.origin.clone());
     let backend = &mut config.event_streaming.idempotency.backend;
@@ -130,13 +123,19 @@ pub(super) fn choose(config: &mut Config, settings: &Settings) -> String {
         return format!("{BACKEND} says so ({})", origin(BACKEND));
     }
     let host = origin("redis.host");
-    if host == Origin::Default {
-        *backend = IdempotencyBackend::Embedded;
-        "no Redis is named".to_owned()
-    } else {
+    if host != Origin::Default {
         *backend = IdempotencyBackend::Redis;
-        format!("redis.host is named ({host})")
+        return format!("redis.host is named ({host})");
     }
+    *backend = match config.state.backend {
+        StateBackend::Embedded => IdempotencyBackend::Embedded,
+        StateBackend::Redis => IdempotencyBackend::Redis,
+        StateBackend::Postgres => IdempotencyBackend::Postgres,
+    };
+    if config.state.backend.is_server() {
+        return format!("{} is {} ({})", state::BACKEND, backend.name(), origin(state::BACKEND));
+    }
+    "no Redis is named".to_owned()
 }
 
 /// The least and the most that a time to live may be, in seconds.
@@ -203,9 +202,14 @@ impl Config {
 
     fn check_postgres(&self) -> Result<(), Wrong> {
         let (url, schema) = (&self.postgres.url.0, &self.postgres.schema);
-        if url.is_empty() && self.event_streaming.idempotency.backend == IdempotencyBackend::Postgres {
-            let problem =
-                format!("is needed where {BACKEND} is postgres: postgres://USER@HOST:PORT/DATABASE");
+        let needed_by = if self.state.backend == StateBackend::Postgres {
+            Some(state::BACKEND)
+        } else {
+            let claims = self.event_streaming.idempotency.backend;
+            (claims == IdempotencyBackend::Postgres).then_some(BACKEND)
+        };
+        if let Some(key) = needed_by.filter(|_| url.is_empty()) {
+            let problem = format!("is needed where {key} is postgres: postgres://USER@HOST:PORT/DATABASE");
             return Err(("postgres.url", problem));
         }
         // Without its value, which may hold a password.
@@ -222,20 +226,7 @@ impl Config {
         Ok(())
     }
 
-    /// The store of claims that was chosen. Reads the files of secrets and certificates.
-    ///
-    /// # Errors
-    /// The key at fault, and what is wrong with it.
-    pub(crate) fn claim_store(&self) -> Result<ClaimStore, Wrong> {
-        match self.event_streaming.idempotency.backend {
-            // `Auto` was decided when the configuration was loaded.
-            IdempotencyBackend::Auto | IdempotencyBackend::Embedded => Ok(ClaimStore::Embedded),
-            IdempotencyBackend::Redis => self.redis().map(ClaimStore::Redis),
-            IdempotencyBackend::Postgres => self.postgres().map(ClaimStore::Postgres),
-        }
-    }
-
-    fn redis(&self) -> Result<RedisConfig, Wrong> {
+    pub(super) fn redis(&self) -> Result<RedisConfig, Wrong> {
         let redis = &self.redis;
         let ca_file = &redis.tls.ca_file;
         let tls_ca = if ca_file.as_os_str().is_empty() {
@@ -259,7 +250,7 @@ impl Config {
         })
     }
 
-    fn postgres(&self) -> Result<PostgresConfig, Wrong> {
+    pub(super) fn postgres(&self) -> Result<PostgresConfig, Wrong> {
         let postgres = &self.postgres;
         Ok(PostgresConfig {
             url: postgres.url.0.clone(),
@@ -373,7 +364,7 @@ mod tests {
             "redis.password=hunter2",
         ]))
         .expect("good");
-        let Ok(ClaimStore::Redis(redis)) = loaded.config.claim_store() else { panic!("a Redis is named") };
+        let redis = loaded.config.servers().expect("good").redis.expect("a Redis is named");
         assert_eq!(redis.password.as_deref(), Some("hunter2"));
         assert_eq!(loaded.config.postgres().expect("good").password.as_deref(), Some("hunter2"));
         let shown = format!("{}{:?}{redis:?}", loaded.show(), loaded.config);
@@ -381,7 +372,7 @@ mod tests {
         assert!(!shown.contains("hunter2"), "{shown}");
         for key in ["redis.password-file", "redis.tls.ca-file"] {
             let missing = ["redis.host=db", "redis.tls.enabled=true", &format!("{key}=/nowhere/at/all")];
-            let wrong = load(&set(&missing)).expect("good").config.claim_store().expect_err("no such file");
+            let wrong = load(&set(&missing)).expect("good").config.servers().expect_err("no such file");
             assert!(wrong.0 == key && wrong.1.contains("/nowhere/at/all"), "{wrong:?}");
         }
     }

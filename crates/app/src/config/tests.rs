@@ -94,7 +94,7 @@ fn a_wrong_value_names_its_key_and_place() {
         ("topics.auto-create=perhaps", "topics.auto-create"),
         ("topics.replication-factor=many", "topics.replication-factor"),
         ("log.backend=redis", "embedded"),
-        ("state.backend=postgres", "state.backend"),
+        ("state.backend=kafka", "state.backend"),
         ("server.base-path=events/", "server.base-path"),
         ("kafka.delivery-timeout=1s", "30s"),
         ("kafka.security-protocol=tls", "sasl_ssl"),
@@ -149,7 +149,7 @@ fn a_file_of_a_spring_service_is_taken_and_what_has_no_effect_is_said() {
     assert_eq!(kafka.consumer["isolation.level"], "read_committed");
     assert!(loaded.without_effect.is_empty());
     assert_eq!(loaded.config.delivery().defaults.retry.max_retries, Some(7));
-    let Ok(ClaimStore::Redis(redis)) = loaded.config.claim_store() else { panic!("a Redis is named") };
+    let redis = loaded.config.servers().expect("good").redis.expect("a Redis is named");
     assert_eq!((redis.host.as_str(), redis.request_timeout), ("cache", Duration::from_secs(1)));
 }
 
@@ -166,7 +166,7 @@ fn a_file_of_a_team_that_has_everything_is_taken_as_it_is() {
     let loaded = load(&sources).expect("good");
     let defaults = load(&Sources::default()).expect("good").config;
     assert_eq!(loaded.config.delivery(), defaults.delivery());
-    assert!(matches!(loaded.config.claim_store(), Ok(ClaimStore::Redis(_))), "a Redis is named");
+    assert!(loaded.config.servers().expect("good").redis.is_some(), "a Redis is named");
     let without = ["event-streaming.monitoring.metrics-enabled", "schema.registry.url"];
     let pool = "spring.redis.lettuce.pool.max-active";
     assert_eq!(loaded.without_effect, [without[0], without[1], pool]);

@@ -1,6 +1,7 @@
 //! The settings as the program uses them, and what they must be beside well-formed.
 
 use super::{
+    state::State,
     stores::{EventStreaming, Postgres, Redis},
     units::{Bytes, Count, Scalar, Secret, Time},
 };
@@ -17,10 +18,6 @@ pub(crate) struct Config {
     pub(crate) grpc: Grpc,
     pub(crate) security: Security,
     pub(crate) log: Log,
-    #[expect(
-        dead_code,
-        reason = "one backend so far; the setting is there to be said, and refused when wrong"
-    )]
     pub(crate) state: State,
     pub(crate) embedded: Embedded,
     pub(crate) topics: Topics,
@@ -105,22 +102,6 @@ impl LogBackend {
             Self::Kafka => "kafka",
         }
     }
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct State {
-    #[expect(
-        dead_code,
-        reason = "one backend so far; the setting is there to be said, and refused when wrong"
-    )]
-    pub(crate) backend: StateBackend,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum StateBackend {
-    Embedded,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -307,6 +288,7 @@ impl Config {
         }
         self.check_limits()?;
         self.check_stores()?;
+        self.check_state()?;
         self.webhooks().map(drop)?;
         self.check_kafka()
     }

@@ -14,9 +14,11 @@
 
 mod appends;
 mod claims;
+mod jobs;
 
 pub use appends::GuardedAppends;
 pub use claims::GuardedClaims;
+pub use jobs::GuardedJobs;
 
 use crate::subscriptions::circuit::{Allowed, Circuit, CircuitConfig, Seen};
 use parking_lot::Mutex;

@@ -1,7 +1,8 @@
 use super::*;
+use bytes::Bytes;
 use ports::{
-    AppendRequest, AppendResult, Appended, EventLog, IdempotencyStore, MockIdempotencyStore, Record,
-    TopicName,
+    AppendRequest, AppendResult, Appended, EventLog, Expected, IdempotencyStore, JobKind, JobStore,
+    MockIdempotencyStore, MockJobStore, Record, TopicName,
 };
 use std::{
     future::{pending, ready},
@@ -143,6 +144,30 @@ async fn a_store_of_claims_behind_it_is_not_asked_while_it_is_open() {
     assert_eq!(refused.operation(), "idempotency_store.claim");
     let refused = guarded.settle(Vec::new()).await.expect_err("it is left alone");
     assert_eq!(refused.operation(), "idempotency_store.settle");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_of_documents_behind_it_is_not_asked_while_it_is_open() {
+    const KIND: JobKind = JobKind::Subscription;
+    let mut store = MockJobStore::new();
+    let calls = STORE.connects as usize;
+    store.expect_list().times(calls).returning(|_| Err(error(ErrorKind::Unavailable)));
+    store.expect_get().never();
+    store.expect_put().never();
+    store.expect_delete().never();
+    let guarded = GuardedJobs::new(Arc::new(store), Arc::new(breaker()));
+    for _ in 0..calls {
+        guarded.list(KIND).await.expect_err("it is away");
+    }
+    let put = guarded.put(KIND, "a", Expected::Absent, Bytes::new());
+    for (refused, operation) in [
+        (guarded.list(KIND).await.map(drop), "job_store.list"),
+        (guarded.get(KIND, "a").await.map(drop), "job_store.get"),
+        (put.await.map(drop), "job_store.put"),
+        (guarded.delete(KIND, "a", 1).await, "job_store.delete"),
+    ] {
+        assert_eq!(refused.expect_err("it is left alone").operation(), operation);
+    }
 }
 
 fn append_to(topic: &str) -> AppendRequest {

@@ -156,14 +156,20 @@ impl Subscriptions {
     /// Looks after what others change and what is to be emptied, for as long as `this` is there.
     pub(super) fn watch(this: Weak<Self>) {
         tokio::spawn(async move {
+            let mut readable = true;
             loop {
                 let Some(clock) = this.upgrade().map(|this| this.ports.clock.clone()) else { return };
                 clock.sleep_until(clock.monotonic() + LOOK_EVERY).await;
                 let Some(this) = this.upgrade().filter(|this| !this.stopped.load(Relaxed)) else { return };
-                if this.config.shared
-                    && let Err(error) = this.refresh().await
-                {
-                    tracing::warn!(%error, "what other replicas changed cannot be read");
+                if this.config.shared {
+                    let refreshed = this.refresh().await;
+                    // Said when it changes, not every second.
+                    if let Err(error) = &refreshed
+                        && readable
+                    {
+                        tracing::warn!(%error, "what other replicas change cannot be read for now");
+                    }
+                    readable = refreshed.is_ok();
                 }
                 this.finish_emptying().await;
             }
