@@ -1,36 +1,40 @@
-//! What only a topic of a real Kafka has: transactions of other producers, and gaps that compaction left.
+//! What other systems' suites check of consuming and needs the real binary: on both logs what is told by HTTP
+//! alone, and on Kafka what only a topic there has: transactions of other producers, and gaps that compaction
+//! left.
 //!
-//! Each test names the suite and the test that it was taken from. What of those suites needs no broker is in
+//! Each test names the suite and the test that it was taken from. What of those suites needs no binary is in
 //! the domain's own tests.
 
 #![allow(clippy::expect_used, reason = "what cannot be done fails the test")]
 
-use event_streaming_tests::{Client, Log, PATIENCE, Service, Setup, eventually, unique};
+use event_streaming_tests::{Client, Log, PATIENCE, Service, Setup, eventually, on_every_log, unique};
+use futures::future::join_all;
 use rdkafka::{
     config::ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, ops::Range};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 use tempfile::TempDir;
+
+on_every_log! {
+    what_a_purge_took_from_under_a_commit_is_passed_and_what_was_done_beyond_stays_done,
+    clients_that_hang_up_while_they_wait_take_nothing_with_them,
+}
 
 struct Fixture {
     setup: Setup,
     service: Service,
     client: Client,
-    brokers: String,
     topic: String,
     name: String,
     data: TempDir,
 }
 
 /// A topic of one partition, and a subscription to it.
-async fn fixture(config: &Value, ordering: &str) -> Fixture {
-    let log = Log::kafka().await;
-    let Log::Kafka(server) = &log else { unreachable!("it is one") };
-    let brokers = server.address.clone();
+async fn fixture(log: &Log, config: &Value, more: &Value) -> Fixture {
     let data = tempfile::tempdir().expect("a folder");
-    let setup = Setup::on(&log);
+    let setup = Setup::on(log);
     let service = setup.start(data.path()).await;
     let client = service.client();
     let (topic, name) = (unique("scenarios"), unique("sub"));
@@ -38,8 +42,8 @@ async fn fixture(config: &Value, ordering: &str) -> Fixture {
     client.post("/v1/topics", &new).await.expect(201);
     let path = format!("/v1/topics/{topic}");
     eventually("the topic is known", async || (client.get(&path).await.status == 200).then_some(())).await;
-    client.subscribe(&name, &topic, &json!({"ordering": ordering})).await;
-    Fixture { setup, service, client, brokers, topic, name, data }
+    client.subscribe(&name, &topic, more).await;
+    Fixture { setup, service, client, topic, name, data }
 }
 
 impl Fixture {
@@ -56,16 +60,65 @@ impl Fixture {
     }
 
     async fn started_again(self) -> Self {
-        let Self { setup, service, brokers, topic, name, data, .. } = self;
+        let Self { setup, service, topic, name, data, .. } = self;
         service.stop().await;
         let service = setup.start(data.path()).await;
         let client = service.client();
-        Self { setup, service, client, brokers, topic, name, data }
+        Self { setup, service, client, topic, name, data }
     }
 }
 
 fn numbers(deliveries: &[Value]) -> Vec<i64> {
     deliveries.iter().map(|delivery| delivery["event"]["data"].as_i64().expect("a number")).collect()
+}
+
+/// Parallel Consumer, `PartitionStateCommittedOffsetIT`: `committedOffsetLower`,
+/// `bootstrapPollOffsetHigherDueToRetentionOrCompaction`; with events done beyond what was committed, on both
+/// sides of where the log begins now.
+async fn what_a_purge_took_from_under_a_commit_is_passed_and_what_was_done_beyond_stays_done(log: Log) {
+    let more = json!({"ordering": "none", "dedup": {"enabled": false}});
+    let it = fixture(&log, &json!({}), &more).await;
+    it.client.publish_batch(&it.topic, &(0..20).map(|n| json!({"data": n})).collect::<Vec<_>>()).await;
+    let out = it.client.pull_count(&it.name, 20).await;
+    let done: Vec<Value> =
+        out.into_iter().filter(|one| numbers(std::slice::from_ref(one))[0] % 2 == 1).collect();
+    it.client.ack(&it.name, &done).await;
+    it.client.post(&format!("/v1/subscriptions/{}/pause", it.name), &json!({})).await.expect(200);
+    let path = format!("/v1/topics/{}/purge", it.topic);
+    let purged = it.client.post(&path, &json!({"before": {"0": 11}})).await.expect(200);
+    assert_eq!(purged["earliestOffsets"], json!({"0": 11}));
+    let it = it.started_again().await;
+    it.client.post(&format!("/v1/subscriptions/{}/resume", it.name), &json!({})).await.expect(200);
+    let mut rest = it.client.pull_count(&it.name, 4).await;
+    rest.sort_by_key(|one| one["event"]["data"].as_i64());
+    assert_eq!(numbers(&rest), [12, 14, 16, 18]);
+    it.client.ack(&it.name, &rest).await;
+    it.lag_is(0).await;
+    it.nothing_comes().await;
+}
+
+/// Watermill: `TestConcurrentClose`, `TestSubscribeCtx`; a client closes by ending its connection.
+async fn clients_that_hang_up_while_they_wait_take_nothing_with_them(log: Log) {
+    let it = fixture(&log, &json!({}), &json!({"ordering": "none"})).await;
+    let hang_up = (0..10).map(async |n| {
+        let waits = it.client.pull(&it.name, 100, "30s");
+        // Nothing was published: none is answered before it hangs up.
+        tokio::time::timeout(Duration::from_millis(50 * n), waits).await.expect_err("nothing is there");
+    });
+    join_all(hang_up).await;
+    it.client.publish_batch(&it.topic, &(0..50).map(|n| json!({"data": n})).collect::<Vec<_>>()).await;
+    let mut out = it.client.pull_count(&it.name, 50).await;
+    assert!(out.iter().all(|one| one["attempt"] == 1), "none was out before: {out:?}");
+    out.sort_by_key(|one| one["event"]["data"].as_i64());
+    assert_eq!(numbers(&out), (0..50).collect::<Vec<_>>());
+}
+
+/// A Kafka, and how another client reaches it.
+async fn kafka() -> (Log, String) {
+    let log = Log::kafka().await;
+    let Log::Kafka(server) = &log else { unreachable!("it is one") };
+    let brokers = server.address.clone();
+    (log, brokers)
 }
 
 /// Another producer, in a transaction.
@@ -106,9 +159,10 @@ impl Transaction {
 /// Parallel Consumer, `TransactionMarkersTest`: `overLappingTransactions`, `dontBlockFirstRecords`.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_transactions_that_overlap_the_committed_come_and_markers_hold_nothing_up() {
-    let it = fixture(&json!({}), "partition").await;
+    let (log, brokers) = kafka().await;
+    let it = fixture(&log, &json!({}), &json!({"ordering": "partition"})).await;
     it.client.publish_batch(&it.topic, &[json!({"data": 1}), json!({"data": 2})]).await;
-    let (brokers, topic) = (it.brokers.clone(), it.topic.clone());
+    let topic = it.topic.clone();
     let open = tokio::task::spawn_blocking(move || {
         let (long, aborted) = (Transaction::begin(&brokers, &topic), Transaction::begin(&brokers, &topic));
         long.write(10..15);
@@ -150,7 +204,8 @@ async fn what_compaction_took_is_passed_and_what_was_done_beyond_a_commit_stays_
         "max.compaction.lag.ms": "100",
         "delete.retention.ms": "100",
     });
-    let it = fixture(&compacted, "none").await;
+    let (log, _) = kafka().await;
+    let it = fixture(&log, &compacted, &json!({"ordering": "none"})).await;
     let keyed = |n: i64| json!({"key": format!("k{}", n % 30), "data": n});
     it.client.publish_batch(&it.topic, &(0..60).map(keyed).collect::<Vec<_>>()).await;
     let out = it.client.pull_count(&it.name, 60).await;

@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod copies;
+mod retry_topics;
 
 use bytes::Bytes;
 use domain::{
