@@ -119,7 +119,10 @@ async fn while_commits_fail_delivery_goes_on_and_they_are_made_good_afterwards()
     pass(120).await;
     world.publish(10..20, 1).await;
     process.ack(&process.pull_all(10).await).await;
+    pass(120).await;
     assert_eq!(world.committed(0).await.unwrap_or_default(), 0);
+    let view = process.view().await;
+    assert!(view.causes.iter().any(|cause| cause.code == "committing"), "{view:?}");
     offsets.fail(false);
     pass(30).await;
     assert_eq!(world.committed(0).await, Some(20));

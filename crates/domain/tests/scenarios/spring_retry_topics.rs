@@ -17,28 +17,35 @@ fn text(letter: &StoredRecord, name: &str) -> String {
 /// `RetryTopicIntegrationTests.shouldRetrySecondTopic`: equal delays share one topic.
 #[tokio::test(start_paused = true)]
 async fn with_a_fixed_delay_one_topic_serves_all_retries_and_then_it_is_a_dead_letter() {
-    let world = World::new(1).await;
-    world.publish(0..1, 1).await;
-    let process = world.process().await;
-    process
-        .create(|new| {
-            by_topics(new);
-            new.retry.multiplier = Some(1.0);
-            new.retry.max_retries = Some(3);
-        })
-        .await;
-    for attempt in 1..=4 {
-        let began = world.seconds();
-        let out = process.pull_all(1).await;
-        assert_eq!(out[0].attempt, attempt);
-        assert!(attempt == 1 || (10..12).contains(&(world.seconds() - began)), "{}", world.seconds() - began);
-        process.fail(&out, None).await;
+    // Its attempts are told by the store of claims, or, without one, by what waits alone.
+    for dedup in [true, false] {
+        let world = World::new(1).await;
+        world.publish(0..1, 1).await;
+        let mut process = world.process().await;
+        process
+            .create(|new| {
+                by_topics(new);
+                new.dedup.enabled = Some(dedup);
+                new.retry.multiplier = Some(1.0);
+                new.retry.max_retries = Some(3);
+            })
+            .await;
+        for attempt in 1..=4 {
+            let began = world.seconds();
+            let out = process.pull_all(1).await;
+            let waited = world.seconds() - began;
+            assert_eq!(out[0].attempt, attempt, "dedup: {dedup}");
+            assert!(attempt == 1 || (10..12).contains(&waited), "{waited}");
+            process.fail(&out, None).await;
+            process.stop().await;
+            process = world.process().await;
+        }
+        process.nothing_comes().await;
+        assert_eq!(world.written_to("mail.retry.10s").await, 3);
+        assert!(!world.is_there("mail.retry.20s").await);
+        let letters = world.records_of("mail.dlq").await;
+        assert_eq!((letters.len(), &*text(&letters[0], header::ATTEMPTS)), (1, "4"), "dedup: {dedup}");
     }
-    process.nothing_comes().await;
-    assert_eq!(world.written_to("mail.retry.10s").await, 3);
-    assert!(!world.is_there("mail.retry.20s").await);
-    let letters = world.records_of("mail.dlq").await;
-    assert_eq!((letters.len(), &*text(&letters[0], header::ATTEMPTS)), (1, "4"));
 }
 
 /// `RetryTopicIntegrationTests.shouldRetryFourthTopicWithNoDlt`.
