@@ -5,6 +5,7 @@ use crate::support::consuming::{
 };
 use bytes::Bytes;
 use domain::{dead_letter::header, delivery::Status};
+use futures::future::join_all;
 use ports::{Header, Record, StoredRecord, Timestamp};
 use std::collections::BTreeMap;
 
@@ -71,6 +72,35 @@ async fn without_dead_letters_what_is_used_up_is_let_go_and_committed() {
         assert_eq!(world.committed_of(topic, 0).await, Some(2), "{topic}");
     }
     world.process().await.nothing_comes().await;
+}
+
+/// `RetryTopicIntegrationTests.shouldRetryManualTopicWithDefaultDlt`: topics that an operator has made.
+#[tokio::test(start_paused = true)]
+async fn topics_that_are_there_already_are_used_as_they_are() {
+    let world = World::new(1).await;
+    world.create("mail.retry.10s", 2).await;
+    world.create("mail.dlq", 3).await;
+    world.publish_keyed(0..40, 40, 1).await;
+    let process = world.process().await;
+    process
+        .create(|new| {
+            by_topics(new);
+            new.retry.max_retries = Some(1);
+        })
+        .await;
+    process.fail(&process.pull_all(40).await, None).await;
+    let again = process.pull_all(40).await;
+    assert!(again.iter().all(|delivery| delivery.attempt == 2), "all of them came by the retry topic");
+    process.fail(&again, None).await;
+    process.nothing_comes().await;
+    for (topic, partitions) in [("mail.retry.10s", 2), ("mail.dlq", 3)] {
+        for partition in 0..partitions {
+            assert!(world.written_in(topic, partition).await > 0, "{topic}/{partition} is left out");
+        }
+    }
+    let dead = [0, 1, 2].map(async |n| world.written_in("mail.dlq", n).await);
+    assert_eq!(join_all(dead).await.iter().sum::<u64>(), 40);
+    assert_eq!(process.lag().await, 0);
 }
 
 /// `RetryTopicIntegrationTests.shouldRetryFifthTopicWithTwoListenersAndManualAssignment`.

@@ -116,7 +116,7 @@ async fn nothing_is_lost_and_nothing_comes_after_it_was_committed_under_random_f
             .create(|new| {
                 new.ordering = Some(ordering.into());
                 new.ack_timeout = Some("5s".into());
-                // What is forgotten at every delivery is not to end as a dead letter here.
+                // What is out at each kill or is forgotten is not to end as a dead letter here.
                 new.retry.max_retries = Some(-1);
             })
             .await;

@@ -182,7 +182,12 @@ impl World {
     /// How many records were ever written to the first partition of a topic; what is done is deleted from a
     /// retry topic.
     pub(crate) async fn written_to(&self, topic: &str) -> Offset {
-        self.bounds(topic, 0).await.map_or(0, |[_, end]| end)
+        self.written_in(topic, 0).await
+    }
+
+    /// The same of any partition.
+    pub(crate) async fn written_in(&self, topic: &str, partition: PartitionId) -> Offset {
+        self.bounds(topic, partition).await.map_or(0, |[_, end]| end)
     }
 
     async fn bounds(&self, topic: &str, partition: PartitionId) -> Option<[Offset; 2]> {
