@@ -179,7 +179,7 @@ enum Format {
 /// Reads a schema.
 ///
 /// `references` are what it refers to, transitively and in any order, each under the name by which it is
-/// imported. Those that nothing imports are checked no further than their size.
+/// imported. Those that nothing imports may be checked no further than their size.
 ///
 /// # Errors
 /// What is wrong with the text or a reference, where, and what would be right. The work is bounded by

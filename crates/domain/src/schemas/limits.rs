@@ -13,7 +13,10 @@ pub const REFERENCES_MAX: usize = 500;
 /// Levels of objects and arrays in a schema or a value that is JSON.
 pub const JSON_DEPTH_MAX: usize = 100;
 
-/// Levels of messages within messages in a value, as Protocol Buffers' own readers have it.
+/// Branches of one Avro union.
+pub const UNION_BRANCHES_MAX: usize = 1_000;
+
+/// Levels of messages within messages, or records within records, in a value.
 pub const VALUE_DEPTH_MAX: usize = 100;
 
 /// Bytes of a full name: package, enclosing types and the name itself.

@@ -19,6 +19,7 @@ pub mod compatibility;
 pub mod format;
 pub mod framing;
 pub mod json;
+mod json_text;
 pub mod limits;
 pub mod protobuf;
 pub mod registry;

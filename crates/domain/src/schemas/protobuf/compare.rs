@@ -40,8 +40,14 @@ pub(in crate::schemas) fn incompatibilities(
     reader: &ProtobufSchema,
     writer: &ProtobufSchema,
 ) -> Vec<Incompatibility> {
-    let mut comparison =
-        Comparison { reader, writer, found: Vec::new(), seen: HashSet::new(), imported: VecDeque::new() };
+    let mut comparison = Comparison {
+        reader,
+        writer,
+        found: Vec::new(),
+        seen: HashSet::new(),
+        imported: VecDeque::new(),
+        left: FIELDS_MAX,
+    };
     comparison.run();
     comparison.found
 }
@@ -53,7 +59,12 @@ struct Comparison<'a> {
     /// Pairs of imported messages that were compared, or wait for it.
     seen: HashSet<(String, String)>,
     imported: VecDeque<(MessageDescriptor, MessageDescriptor)>,
+    /// How many more fields are compared.
+    left: usize,
 }
+
+/// Fields that are compared. Schemas that came of each other have as many as they have fields.
+const FIELDS_MAX: usize = 1_000_000;
 
 impl Comparison<'_> {
     fn run(&mut self) {
@@ -109,8 +120,16 @@ impl Comparison<'_> {
     }
 
     fn messages(&mut self, reader: &MessageDescriptor, writer: &MessageDescriptor, path: &str) {
-        if self.is_full() {
+        if self.is_full() || self.left == 0 {
             return;
+        }
+        self.left = self.left.saturating_sub(writer.fields().len() + reader.fields().len() + 1);
+        if self.left == 0 {
+            let message = format!(
+                "the two refer to each other's types in so many ways that more than {FIELDS_MAX} fields were to be \
+                 compared; keep the types' names apart"
+            );
+            return self.add("TOO_COMPLEX", path, message);
         }
         for wrote in writer.fields() {
             match reader.get_field(wrote.number()) {
