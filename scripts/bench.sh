@@ -26,7 +26,7 @@ fi
 if [[ -z ${KAFKA_BROKERS:-} ]]; then
   trap 'scripts/services.sh down --for $$' EXIT
   trap 'exit 130' INT TERM
-  SERVICES_KAFKA_HEAP=${SERVICES_KAFKA_HEAP:-1g} scripts/services.sh up --for $$ kafka
+  SERVICES_KAFKA_HEAP=${SERVICES_KAFKA_HEAP:-1g} scripts/services.sh up --for $$ kafka redis
 fi
 # Its address, and the jars that Kafka's own ProducerPerformance is in.
 while IFS='=' read -r name value; do

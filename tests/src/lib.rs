@@ -7,6 +7,7 @@
 
 mod binary;
 mod client;
+mod own;
 mod raw;
 mod receiver;
 mod servers;
@@ -14,6 +15,7 @@ mod service;
 
 pub use binary::{binary, workspace_root};
 pub use client::{Answer, Client, Tail};
+pub use own::OwnServers;
 pub use raw::{RawAnswer, raw_exchange};
 pub use receiver::{Pushed, Receiver, Reply};
 pub use servers::{Server, kafka, postgres, redis, services_script};

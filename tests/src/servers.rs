@@ -15,6 +15,13 @@ pub struct Server {
     _keep: Option<Keep>,
 }
 
+impl Server {
+    /// A server that somebody else keeps up.
+    pub fn at(address: &str) -> Arc<Self> {
+        Arc::new(Self { address: address.to_owned(), _keep: None })
+    }
+}
+
 /// Which server, and the variable that names one which is there already.
 #[derive(Clone, Copy, Debug)]
 enum Kind {

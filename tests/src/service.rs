@@ -3,7 +3,7 @@
 use crate::{Client, PATIENCE, Server, binary, servers};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -180,6 +180,31 @@ impl Service {
     /// All that it has written so far.
     pub fn output(&self) -> String {
         self.output.text()
+    }
+
+    /// The bytes of memory that the process has in use now, as the system counts them (`Rss`), but for the
+    /// pages of the program's own file: the system takes those back when it needs them, and a build that is
+    /// not optimised has some three times as many of them.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn resident_bytes(&self) -> u64 {
+        let process = PathBuf::from(format!("/proc/{}", self.child.id().expect("it is running")));
+        let program = std::fs::read_link(process.join("exe")).expect("it has a program");
+        let program = program.to_str().expect("a path in UTF-8");
+        let maps = std::fs::read_to_string(process.join("smaps")).expect("it can be looked at");
+        let (mut kib, mut of_program) = (0, false);
+        for line in maps.lines() {
+            let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+            if name == "Rss:" {
+                let here: u64 = rest.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+                kib += if of_program { 0 } else { here };
+            } else if !name.ends_with(':') {
+                // The addresses of the next piece, and what is mapped there.
+                of_program = rest.ends_with(program);
+            }
+        }
+        kib << 10
     }
 
     /// SIGKILL, and waits until the process is gone.

@@ -19,7 +19,7 @@ fn may_depend(from: &str, to: &str, kind: DependencyKind) -> bool {
         (_, "app" | "tests" | "bench") => false,
         // The benches speak to the service as a client does, in its protocol buffers, or as an application does
         // that it is embedded in.
-        ("bench", to) => matches!(to, "api-grpc" | "embed"),
+        ("bench", to) => matches!(to, "api-grpc" | "embed" | "adapters-redis"),
         // They use everything, and the product is not made of them.
         ("tests", _) => true,
         // A second way to put the parts together, for those who link them; the first does not stand on it.
@@ -100,6 +100,7 @@ fn the_directions_are_those_of_the_map() {
         ("app", "domain"),
         ("bench", "api-grpc"),
         ("bench", "embed"),
+        ("bench", "adapters-redis"),
         ("embed", "domain"),
         ("embed", "adapters-kafka"),
         ("api-grpc", "domain"),

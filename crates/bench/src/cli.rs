@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::rows::Dedup;
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -32,8 +33,10 @@ pub(crate) enum Command {
         topic: String,
         events: u64,
         data: PathBuf,
+        #[arg(long, value_enum, default_value_t)]
+        dedup: Dedup,
         #[arg(long)]
-        dedup: bool,
+        redis: Option<String>,
     },
     /// Single events at a rate from publisher to handler, or to receipt, in one application.
     #[command(hide = true)]
@@ -79,6 +82,9 @@ pub(crate) struct Options {
     /// A Kafka, `host:port`, separated by commas. Rows on Kafka need it.
     #[arg(long, value_name = "BROKERS", env = "KAFKA_BROKERS")]
     pub(crate) kafka: Option<String>,
+    /// A Redis, `redis://host:port`, that claims are kept in where a contender says so.
+    #[arg(long, value_name = "URL", env = "REDIS_URL")]
+    pub(crate) redis: Option<String>,
     /// The jars of Kafka's own tools, for its `ProducerPerformance`.
     #[arg(long, value_name = "CLASSPATH", env = "KAFKA_CLASSPATH")]
     pub(crate) kafka_classpath: Option<String>,

@@ -4,7 +4,10 @@
 use crate::{
     Outcome, events,
     measure::{Run, Tally, Window},
+    rows::Dedup,
+    session::address,
 };
+use adapters_redis::{Redis, RedisConfig};
 use bytes::Bytes;
 use event_streaming::{
     Delivered, Event, Handler, HandlerError, HandlerOptions, KafkaConfig, NewDedup, NewSubscription, Raw,
@@ -72,15 +75,31 @@ fn next(consumer: &BaseConsumer) -> Outcome<Option<usize>> {
 }
 
 /// All of a topic of Kafka by a handler that does nothing but count.
-pub(crate) fn handler(brokers: &str, topic: &str, events: u64, data: &Path, dedup: bool) -> Outcome<()> {
+pub(crate) fn handler(
+    brokers: &str,
+    topic: &str,
+    events: u64,
+    data: &Path,
+    dedup: Dedup,
+    redis: Option<&str>,
+) -> Outcome<()> {
     runtime()?.block_on(async {
         let kafka = KafkaConfig { bootstrap_servers: brokers.to_owned(), ..KafkaConfig::default() };
-        let service = Service::builder().kafka(kafka, data).start().await.map_err(said)?;
+        let mut builder = Service::builder().kafka(kafka, data);
+        if let Some(redis) = redis {
+            let (host, port) = address(redis)?;
+            let config = RedisConfig { host: host.to_owned(), port, ..RedisConfig::default() };
+            builder = builder.claims(Redis::open(&config).map_err(|e| e.to_string())?.idempotency());
+        }
+        let service = builder.start().await.map_err(said)?;
         let counting = Arc::new(Counting { left: AtomicU64::new(events), ..Counting::default() });
         let name = format!("{topic}-handler-{}", std::process::id());
         let options = HandlerOptions { concurrency: CONCURRENCY, ..HandlerOptions::default() };
         let handler = each(Raw, counting.clone());
-        service.handle_with(subscription(&name, topic, dedup), handler, options).await.map_err(said)?;
+        service
+            .handle_with(subscription(&name, topic, dedup != Dedup::Off), handler, options)
+            .await
+            .map_err(said)?;
         counting.done.notified().await;
         committed(&service, &name).await?;
         let seconds = counting.first.get().map_or(0.0, |first| first.elapsed().as_secs_f64());

@@ -35,8 +35,9 @@ fn main() -> ExitCode {
     let run = match cli.command {
         Some(Command::BareRoute { brokers }) => bare::serve(&brokers),
         Some(Command::BareConsumer { brokers, topic, events }) => consumer::bare(&brokers, &topic, events),
-        Some(Command::Handler { brokers, topic, events, data, dedup }) => {
-            consumer::handler(&brokers, &topic, events, &data, dedup)
+        Some(Command::Handler { brokers, topic, events, data, dedup, redis }) => {
+            let redis = redis.filter(|_| dedup == rows::Dedup::Redis);
+            consumer::handler(&brokers, &topic, events, &data, dedup, redis.as_deref())
         }
         Some(Command::PacedHandler { data, rate, warm_up_ms, length_ms, dedup, receipts }) => {
             let millis = std::time::Duration::from_millis;

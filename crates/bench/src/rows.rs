@@ -1,6 +1,7 @@
 //! What is measured beside what, and what is asked of it.
 
 use crate::load::consume::Acks;
+use clap::ValueEnum;
 
 /// A row: contenders that take turns. The first is ours.
 #[derive(Debug)]
@@ -37,11 +38,11 @@ pub(crate) enum Way {
     /// The producer itself, records due at a rate a second.
     PacedRaw { rate: u32 },
     /// One stream over gRPC, with so many deliveries out.
-    Subscribe { server: On, credits: u32, acks: Acks, dedup: bool },
+    Subscribe { server: On, credits: u32, acks: Acks, dedup: Dedup },
     /// Pulls of so many over HTTP, one after the other on each connection.
-    Pull { server: On, max: usize, connections: usize, dedup: bool },
+    Pull { server: On, max: usize, connections: usize, dedup: Dedup },
     /// A handler in an application with the service inside, on Kafka.
-    Handler { dedup: bool },
+    Handler { dedup: Dedup },
     /// The client library's consumer.
     RawConsume,
     /// Single events due at a rate a second, from publisher to handler in one application on the embedded log.
@@ -58,11 +59,25 @@ pub(crate) enum Way {
     NatsConsume,
 }
 
+/// Where what was handled is remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dedup {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// In the service's own tables.
+    Embedded,
+    /// In Redis.
+    Redis,
+}
+
 /// The server of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum On {
     /// The service on Kafka.
     Kafka,
+    /// The same with its claims in Redis.
+    KafkaRedis,
     /// The service on its embedded log.
     Embedded,
     /// The bare route on Kafka.
@@ -156,9 +171,16 @@ pub(crate) const ROWS: &[Row] = &[
         about: "all of a topic of Kafka, each key in order, committed: a handler in a Rust application",
         peers: false,
         contenders: &[
-            Contender { name: "Rust handler", way: Way::Handler { dedup: false } },
-            Contender { name: "Rust handler, deduplicated durably", way: Way::Handler { dedup: true } },
+            Contender { name: "Rust handler", way: Way::Handler { dedup: Dedup::Off } },
+            Contender {
+                name: "Rust handler, deduplicated durably",
+                way: Way::Handler { dedup: Dedup::Embedded },
+            },
             Contender { name: "rdkafka", way: Way::RawConsume },
+            Contender {
+                name: "Rust handler, deduplicated in Redis",
+                way: Way::Handler { dedup: Dedup::Redis },
+            },
         ],
         targets: &[Target { figure: Figure::Rate, beside: 2, bound: 0.5 }],
     },
@@ -167,12 +189,16 @@ pub(crate) const ROWS: &[Row] = &[
         about: "the same: one gRPC stream, acknowledged as it comes",
         peers: false,
         contenders: &[
-            Contender { name: "service", way: subscribe(On::Kafka, Acks::Together, false) },
+            Contender { name: "service", way: subscribe(On::Kafka, Acks::Together, Dedup::Off) },
             Contender {
                 name: "service, deduplicated durably",
-                way: subscribe(On::Kafka, Acks::Together, true),
+                way: subscribe(On::Kafka, Acks::Together, Dedup::Embedded),
             },
             Contender { name: "rdkafka", way: Way::RawConsume },
+            Contender {
+                name: "service, deduplicated in Redis",
+                way: subscribe(On::KafkaRedis, Acks::Together, Dedup::Redis),
+            },
         ],
         targets: &[Target { figure: Figure::Rate, beside: 2, bound: 0.35 }],
     },
@@ -181,9 +207,10 @@ pub(crate) const ROWS: &[Row] = &[
         about: "the same: HTTP, pulls of 100, 8 connections",
         peers: false,
         contenders: &[
-            Contender { name: "service", way: pull(false) },
-            Contender { name: "service, deduplicated durably", way: pull(true) },
+            Contender { name: "service", way: pull(On::Kafka, Dedup::Off) },
+            Contender { name: "service, deduplicated durably", way: pull(On::Kafka, Dedup::Embedded) },
             Contender { name: "rdkafka", way: Way::RawConsume },
+            Contender { name: "service, deduplicated in Redis", way: pull(On::KafkaRedis, Dedup::Redis) },
         ],
         targets: &[],
     },
@@ -235,15 +262,15 @@ pub(crate) const ROWS: &[Row] = &[
         contenders: &[
             Contender {
                 name: "service, gRPC, without deduplication",
-                way: subscribe(On::Embedded, Acks::Together, false),
+                way: subscribe(On::Embedded, Acks::Together, Dedup::Off),
             },
             Contender {
                 name: "service, gRPC, a request an event, without deduplication",
-                way: subscribe(On::Embedded, Acks::OneByOne, false),
+                way: subscribe(On::Embedded, Acks::OneByOne, Dedup::Off),
             },
             Contender {
                 name: "service, gRPC, acknowledged durably",
-                way: subscribe(On::Embedded, Acks::Together, true),
+                way: subscribe(On::Embedded, Acks::Together, Dedup::Embedded),
             },
             Contender { name: "NATS JetStream, acknowledgements not waited for", way: Way::NatsConsume },
         ],
@@ -252,12 +279,12 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// As many deliveries out as a subscription allows by default.
-const fn subscribe(server: On, acks: Acks, dedup: bool) -> Way {
+const fn subscribe(server: On, acks: Acks, dedup: Dedup) -> Way {
     Way::Subscribe { server, credits: 1000, acks, dedup }
 }
 
-const fn pull(dedup: bool) -> Way {
-    Way::Pull { server: On::Kafka, max: 100, connections: 8, dedup }
+const fn pull(server: On, dedup: Dedup) -> Way {
+    Way::Pull { server, max: 100, connections: 8, dedup }
 }
 
 /// Eight streams.

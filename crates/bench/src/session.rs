@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
         let run = finished(&tally, &window, seen?)?;
         self.account(on, &base, topic, tally.all).await?;
         let log = match on {
-            On::Kafka => "on Kafka",
+            On::Kafka | On::KafkaRedis => "on Kafka",
             On::Embedded => "on the embedded log",
             On::Bare => return Ok(run),
         };
@@ -272,6 +272,11 @@ impl<'a> Session<'a> {
         self.kafka.as_ref().ok_or_else(|| "there is no Kafka".to_owned())
     }
 
+    fn redis(&self) -> Outcome<&str> {
+        let redis = self.options.redis.as_deref();
+        redis.ok_or_else(|| "this row needs a Redis: name it by REDIS_URL or --redis".to_owned())
+    }
+
     fn server(&self, on: On) -> Outcome<&Server> {
         let found = self.servers.iter().find(|(of, _)| *of == on);
         found.map(|(_, server)| server).ok_or_else(|| "the server is not up".to_owned())
@@ -284,7 +289,7 @@ impl<'a> Session<'a> {
         }
         let brokers = match on {
             On::Embedded => String::new(),
-            On::Kafka | On::Bare => self.kafka()?.brokers.clone(),
+            On::Kafka | On::KafkaRedis | On::Bare => self.kafka()?.brokers.clone(),
         };
         let log = self.folder.path().join(format!("{on:?}.log"));
         let server = if on == On::Bare {
@@ -292,7 +297,13 @@ impl<'a> Session<'a> {
             Server::start(&this, &["bare-route".into(), brokers.into()], bare::READY, &log).await?
         } else {
             let data = self.folder.path().join(format!("{on:?}"));
-            let arguments = service_arguments(on, &data, &brokers);
+            let mut arguments = service_arguments(on, &data, &brokers);
+            if on == On::KafkaRedis {
+                let (host, port) = address(self.redis()?)?;
+                for setting in [format!("redis.host={host}"), format!("redis.port={port}")] {
+                    arguments.extend(["--set".into(), setting.into()]);
+                }
+            }
             Server::start(&self.service, &arguments, "event-streaming ready:", &log).await?
         };
         self.servers.push((on, server));
@@ -356,6 +367,13 @@ impl<'a> Session<'a> {
     }
 }
 
+/// The host and port of `redis://host:port/…`.
+pub(crate) fn address(redis: &str) -> Outcome<(&str, u16)> {
+    let address = redis.strip_prefix("redis://").unwrap_or(redis).split('/').next().unwrap_or_default();
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    parts.ok_or_else(|| format!("{redis} is no redis://host:port"))
+}
+
 fn service_arguments(on: On, data: &Path, brokers: &str) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["serve".into()];
     let mut data_dir = OsString::from("embedded.data-dir=");
@@ -363,7 +381,7 @@ fn service_arguments(on: On, data: &Path, brokers: &str) -> Vec<OsString> {
     let log = if on == On::Embedded { "log.backend=embedded" } else { "log.backend=kafka" };
     let mut settings: Vec<OsString> =
         vec!["server.http=127.0.0.1:0".into(), "server.grpc=127.0.0.1:0".into(), log.into(), data_dir];
-    if on == On::Kafka {
+    if on != On::Embedded {
         settings.push(format!("kafka.bootstrap-servers={brokers}").into());
     }
     for setting in settings {

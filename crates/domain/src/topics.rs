@@ -6,7 +6,7 @@ use crate::{
 };
 use parking_lot::RwLock;
 use ports::{
-    Clock, ClusterInfo, ErrorKind, Monotonic, Offset, PartitionId, PortError, Timestamp, TopicAdmin,
+    Clock, ClusterInfo, ErrorKind, Monotonic, Offset, PartitionId, PortError, Retry, Timestamp, TopicAdmin,
     TopicInfo, TopicName, TopicSpec, TopicSummary,
 };
 use std::{
@@ -15,15 +15,17 @@ use std::{
     time::Duration,
 };
 
-/// The name of the setting that bounds a topic's records.
 /// The setting for how many copies must have a record before it is acknowledged.
 const MIN_IN_SYNC: &str = "min.insync.replicas";
+/// The name of the setting that bounds a topic's records.
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 /// What a record may have where the log does not say: Kafka's default, 1 MiB and a little for the frame.
 const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 /// How long the directory believes what it knows. A topic that was deleted or grew by another hand is
 /// noticed within this.
 const FRESH: Duration = Duration::from_secs(10);
+/// How long the nodes of a cluster may take to hear of a topic that was made.
+const HEARD_OF: Duration = Duration::from_secs(2);
 
 /// How topics are made where a client does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +132,22 @@ impl Topics {
             _ => admin_error(&error, &keys),
         })?;
         self.forget(&name);
-        self.describe(&name).await
+        self.describe_new(&name).await
+    }
+
+    /// Describes what was made a moment ago: the node of a cluster that is asked may not have heard of it yet.
+    async fn describe_new(&self, name: &TopicName) -> Result<TopicInfo> {
+        let until = self.clock.monotonic() + HEARD_OF;
+        loop {
+            let described = self.describe(name).await;
+            let now = self.clock.monotonic();
+            match described {
+                Err(error) if error.code() == ErrorCode::TopicNotFound && now < until => {
+                    self.clock.sleep_until(now + HEARD_OF / 40).await;
+                }
+                described => return described,
+            }
+        }
     }
 
     /// All topics, by name.
@@ -228,7 +245,10 @@ impl Topics {
         {
             return Ok(Some(known.meta.clone()));
         }
-        let mut info = self.admin.describe(topic).await?;
+        let mut info = match self.admin.describe(topic).await {
+            Ok(info) => info,
+            Err(error) => return self.still_known(topic, error).map(Some),
+        };
         if info.is_none() && create {
             let spec = TopicSpec {
                 name: topic.clone(),
@@ -256,6 +276,20 @@ impl Topics {
         });
         self.known.write().insert(topic.clone(), Known { meta: meta.clone(), at: now });
         Ok(Some(meta))
+    }
+
+    /// What was known of a topic goes on to hold while the log does not say what is: events can be appended
+    /// while those who would describe the topic are away. It is asked again as if this were its answer, counted
+    /// from now: the answer that there was not may have been waited for longer than it would be believed.
+    fn still_known(&self, topic: &TopicName, error: PortError) -> Result<Arc<TopicMeta>> {
+        match self.known.write().get_mut(topic) {
+            Some(known) if matches!(error.retry(), Retry::Transient { .. }) => {
+                tracing::warn!(%topic, %error, "not described: what was known of it is believed further");
+                known.at = self.clock.monotonic();
+                Ok(known.meta.clone())
+            }
+            _ => Err(error.into()),
+        }
     }
 
     /// Makes a topic that holds what `source` holds, for ever, and whose records may be larger by `headroom`

@@ -6,10 +6,12 @@ use adapters_kafka::KafkaConfig;
 use bytestring::ByteString;
 use domain::{
     Error, ErrorCode, Limits, Result,
+    breaker::{self, Breaker, GuardedClaims},
     publish::{PublishConfig, Publisher},
     subscriptions::{DeliveryConfig, Subscriptions},
     topics::{TopicDefaults, Topics},
 };
+use ports::IdempotencyStore;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// What a service is told. What is not said is as the binary has it by default.
@@ -18,6 +20,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 pub struct Builder {
     data_dir: PathBuf,
     kafka: Option<KafkaConfig>,
+    claims: Option<Arc<dyn IdempotencyStore>>,
     limits: Limits,
     publish: PublishConfig,
     delivery: DeliveryConfig,
@@ -31,6 +34,7 @@ impl Builder {
         Self {
             data_dir: PathBuf::from("data"),
             kafka: None,
+            claims: None,
             limits: Limits::default(),
             publish: PublishConfig::default(),
             delivery: DeliveryConfig::default(),
@@ -53,6 +57,13 @@ impl Builder {
         self.data_dir = data_dir.into();
         self.delivery.member.clone_from(&kafka.client_id);
         self.kafka = Some(kafka);
+        self
+    }
+
+    /// Keeps claims in this store and not in the directory, behind a circuit of its own: Redis or PostgreSQL by
+    /// the crates of their names, or another one. While it is away, events that need a claim wait.
+    pub fn claims(mut self, store: Arc<dyn IdempotencyStore>) -> Self {
+        self.claims = Some(store);
         self
     }
 
@@ -97,8 +108,8 @@ impl Builder {
     /// # Cancellation
     /// Dropping the future stops what was started.
     pub async fn start(self) -> Result<Service> {
-        let Self { data_dir, kafka, limits, publish, delivery, source, drain_timeout, shutdown_timeout } =
-            self;
+        let Self { data_dir, kafka, claims, limits, publish, delivery, source, .. } = self;
+        let (drain_timeout, shutdown_timeout) = (self.drain_timeout, self.shutdown_timeout);
         let clock = Arc::new(SystemClock::new());
         let limits = Arc::new(limits);
         let opening = {
@@ -107,7 +118,11 @@ impl Builder {
         };
         let opened = opening.await;
         let opened = opened.map_err(|_| Error::new(ErrorCode::Internal, "opening the backends panicked"))?;
-        let backends = opened?;
+        let mut backends = opened?;
+        if let Some(store) = claims {
+            let breaker = Breaker::new("claims", breaker::STORE, clock.clone());
+            backends.ports.idempotency = Arc::new(GuardedClaims::new(store, Arc::new(breaker)));
+        }
         let ports = backends.ports.clone();
         let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
         let topics =

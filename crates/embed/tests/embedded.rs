@@ -5,11 +5,20 @@
 #[path = "../examples/orders.rs"]
 mod orders;
 
+use adapters_embedded::{SystemClock, memory::MemoryIdempotency};
 use event_streaming::{
     Delivered, ErrorCode, Handler, HandlerError, HandlerOptions, Json, NewSubscription, Service, each,
     json_event,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use ports::{Claim, ClaimKey, ClaimRequest, IdempotencyStore, Settled, Settlement, Token};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::{mpsc, watch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -125,6 +134,44 @@ async fn another_handler_takes_the_place_of_the_first() {
     assert_eq!(next(&mut told).await, 2);
     assert_eq!(told_first.recv().await, None, "it is gone, and was told nothing more");
     assert!(service.shutdown().await);
+}
+
+/// Counts what is asked of the store inside.
+#[derive(Debug)]
+struct Counted {
+    inner: MemoryIdempotency,
+    claimed: AtomicUsize,
+    completed: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl IdempotencyStore for Counted {
+    async fn claim(&self, requests: Vec<ClaimRequest>) -> ports::Result<Vec<Claim>> {
+        self.claimed.fetch_add(requests.len(), Ordering::Relaxed);
+        self.inner.claim(requests).await
+    }
+
+    async fn settle(&self, settlements: Vec<(ClaimKey, Token, Settlement)>) -> ports::Result<Vec<Settled>> {
+        let completed = settlements.iter().filter(|(_, _, of)| matches!(of, Settlement::Complete { .. }));
+        self.completed.fetch_add(completed.count(), Ordering::Relaxed);
+        self.inner.settle(settlements).await
+    }
+}
+
+// An application whose replicas share a log must share claims too, and the directory is each one's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_are_kept_in_the_store_that_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = MemoryIdempotency::new(Arc::new(SystemClock::new()));
+    let store = Arc::new(Counted { inner, claimed: AtomicUsize::new(0), completed: AtomicUsize::new(0) });
+    let service = Service::builder().embedded(folder.path()).claims(store.clone()).start().await.unwrap();
+    service.ensure_topic("numbers", 1).await.unwrap();
+    let (handler, mut told, _go_on) = telling(true);
+    service.handle(subscription(), each(Json, handler)).await.unwrap();
+    publish(&service, 1).await;
+    assert_eq!(next(&mut told).await, 1);
+    assert!(service.shutdown().await);
+    assert_eq!((store.claimed.load(Ordering::Relaxed), store.completed.load(Ordering::Relaxed)), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Topics: created, described, changed and deleted, each told as done only when the cluster shows it.
 
-use super::{client_config, error, ffi, metadata::Metadata};
+use super::{admin_config, error, ffi, metadata::Metadata};
 use crate::config::KafkaConfig;
 use async_trait::async_trait;
 use ports::{
@@ -54,7 +54,7 @@ impl fmt::Debug for KafkaAdmin {
 impl KafkaAdmin {
     pub(super) fn new(config: &KafkaConfig, metadata: Arc<Metadata>) -> Result<Self> {
         let client =
-            client_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the admin client"))?;
+            admin_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the admin client"))?;
         Ok(Self { client: Arc::new(client), metadata, timeout: config.request_timeout })
     }
 
@@ -119,9 +119,16 @@ impl KafkaAdmin {
 /// What a cluster answers about one of the things that it was asked to change.
 type Answer<T> = Result<T, (String, Code)>;
 
-/// The first of the answers to a request about one thing.
+/// The first of the answers to a request to change one thing. What was not answered may have been done.
 fn first<T>(answers: Result<Vec<Answer<T>>, KafkaError>, operation: &'static str, what: &str) -> Result<()> {
-    match answers.map_err(|e| error::of(&e, operation, what))?.into_iter().next() {
+    let unanswered = |e| {
+        let error = error::of(&e, operation, what);
+        match error.kind() {
+            ErrorKind::Timeout | ErrorKind::Unavailable => error.effect_unknown(),
+            _ => error,
+        }
+    };
+    match answers.map_err(unanswered)?.into_iter().next() {
         Some(Err((_, code))) => Err(error::of_code(code, operation, what)),
         _ => Ok(()),
     }

@@ -63,7 +63,12 @@ pub(super) fn of_code(code: Code, operation: &'static str, what: &str) -> PortEr
 
 /// The error for whatever the client crate gave.
 pub(super) fn of(error: &KafkaError, operation: &'static str, what: &str) -> PortError {
-    match error.rdkafka_error_code() {
+    let code = match error {
+        // The client crate knows the code of this one and does not say it.
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    match code {
         Some(code) => of_code(code, operation, what),
         None => PortError::new(ErrorKind::Invalid, operation, format!("{what}: {error}")),
     }
@@ -102,4 +107,22 @@ pub(super) fn inferred() -> PortError {
 /// The error of a blocking call that was not finished.
 pub(super) fn aborted(operation: &'static str) -> PortError {
     PortError::new(ErrorKind::Unavailable, operation, "the client is shutting down").effect_unknown()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Code, KafkaError, of};
+    use ports::ErrorKind;
+
+    #[test]
+    fn an_administrative_request_that_fails_as_a_whole_is_what_its_code_says() {
+        for (code, kind) in [
+            (Code::OperationTimedOut, ErrorKind::Timeout),
+            (Code::BrokerTransportFailure, ErrorKind::Unavailable),
+            (Code::InvalidConfig, ErrorKind::Invalid),
+        ] {
+            let error = of(&KafkaError::AdminOp(code), "topic_admin.describe", "the settings");
+            assert_eq!(error.kind(), kind, "{error}");
+        }
+    }
 }

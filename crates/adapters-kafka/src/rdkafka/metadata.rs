@@ -1,6 +1,6 @@
 //! Which topics and partitions there are, and where their ends lie.
 
-use super::{client_config, error, reader_config};
+use super::{admin_config, error, reader_config};
 use crate::config::KafkaConfig;
 use parking_lot::Mutex;
 use ports::{ErrorKind, Offset, PartitionId, PortError, Position, Result, TopicName};
@@ -51,7 +51,7 @@ impl Metadata {
         let client: BaseConsumer =
             reader_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the client"))?;
         let admin =
-            client_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the admin client"))?;
+            admin_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the admin client"))?;
         Ok(Self { client: Arc::new(client), timeout: config.request_timeout, admin, known: Mutex::default() })
     }
 
@@ -116,7 +116,7 @@ impl Metadata {
         Err(error::of_code(code, operation, &format!("topic `{topic}`")))
     }
 
-    /// Kafka's default where the cluster does not let us ask.
+    /// What it was before where the cluster does not tell; Kafka's default where nothing is known.
     async fn batch_bytes_max(&self, topic: &TopicName) -> usize {
         let specifier = ResourceSpecifier::Topic(topic.as_str());
         let options = AdminOptions::new().request_timeout(Some(self.timeout));
@@ -131,7 +131,10 @@ impl Metadata {
                 .parse()
                 .ok()
         });
-        value.unwrap_or(BATCH_BYTES_MAX_DEFAULT)
+        value.unwrap_or_else(|| {
+            let known = self.known.lock().get(topic).map(|(shape, _)| shape.batch_bytes_max);
+            known.unwrap_or(BATCH_BYTES_MAX_DEFAULT)
+        })
     }
 
     pub(super) fn forget(&self, topic: &TopicName) {

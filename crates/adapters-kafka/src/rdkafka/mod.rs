@@ -127,6 +127,19 @@ fn client_config(config: &KafkaConfig) -> ClientConfig {
     client
 }
 
+/// What a client for administration is told. Such a request goes to the controller, and a client that follows
+/// no topic of its own hears of another controller (with KRaft: of any other node that is up) only by the
+/// regular look at the list of brokers; until then its requests wait for the one that is gone. librdkafka
+/// lets ten seconds pass between two such looks, whatever is set; its default is five minutes.
+fn admin_config(config: &KafkaConfig) -> ClientConfig {
+    let mut client = client_config(config);
+    client.set("topic.metadata.refresh.interval.ms", "5000");
+    for (key, value) in &config.common {
+        client.set(key, value);
+    }
+    client
+}
+
 /// What the producer is told. Idempotence and `acks=all` are what a receipt rests on.
 fn producer_config(config: &KafkaConfig) -> ClientConfig {
     let mut client = client_config(config);

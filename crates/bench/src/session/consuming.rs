@@ -5,7 +5,7 @@ use crate::{
     Outcome, consumer, events, http, load,
     measure::{Run, Tally, Window},
     process::{self, Server},
-    rows::{Contender, On, Way},
+    rows::{Contender, Dedup, On, Way},
 };
 use serde_json::{Value, json};
 use std::{ffi::OsString, time::Duration};
@@ -58,8 +58,13 @@ impl Session<'_> {
                 let mut arguments: Vec<OsString> =
                     ["handler".into(), brokers, topic, events.to_string()].map(OsString::from).into();
                 arguments.push(self.new_folder()?);
-                if dedup {
-                    arguments.push("--dedup".into());
+                match dedup {
+                    Dedup::Off => {}
+                    Dedup::Embedded => arguments.extend(["--dedup", "embedded"].map(OsString::from)),
+                    Dedup::Redis => {
+                        let redis = self.redis()?.into();
+                        arguments.extend(["--dedup".into(), "redis".into(), "--redis".into(), redis]);
+                    }
                 }
                 self.by_process(&arguments, events).await
             }
@@ -126,14 +131,15 @@ impl Session<'_> {
         on: On,
         topic: &str,
         events: u64,
-        dedup: bool,
+        dedup: Dedup,
     ) -> Outcome<Run> {
         self.serve(on).await?;
         let server = self.server(on)?;
         let (pid, base, grpc) = (server.pid, server.word("http=")?, server.word("grpc=")?);
         self.topics = self.topics.wrapping_add(1);
         let name = format!("{topic}-all-{}", self.topics);
-        let body = json!({"name": name, "topics": [topic], "dedup": {"enabled": dedup}}).to_string();
+        let body =
+            json!({"name": name, "topics": [topic], "dedup": {"enabled": dedup != Dedup::Off}}).to_string();
         let (status, answer) = http::call(&base, "POST", "/v1/subscriptions", &body).await?;
         if status != 201 {
             return Err(format!("a subscription cannot be made: {status} {answer}"));

@@ -14,8 +14,8 @@
 //! 3. What a handler is not asked about is not answered for: no event is acknowledged without its `Ok`.
 //!
 //! A panic, of the handler or of its decoder, is a failure of that delivery alone; so is a call that takes
-//! longer than [`HandlerOptions::timeout`](crate::subscriptions::HandlerOptions::timeout), whose future is
-//! dropped. A handler that ends its whole process is not counted among an event's attempts unless a store of
+//! longer than [`HandlerOptions::timeout`](crate::subscriptions::HandlerOptions::timeout) or than its delivery
+//! may be out, whose future is dropped. A handler that ends its whole process is not counted among an event's attempts unless a store of
 //! claims counts them, which is what deduplication brings.
 
 mod decode;

@@ -8,6 +8,7 @@
 //! - At most `concurrency` calls are under way, and no two of them for one key.
 //! - What is taken is called at once: nothing waits here while its time runs, but for the moment in which
 //!   others are called that answer without waiting.
+//! - A call ends before its delivery lapses: what has lapsed goes out again, and would be handled beside itself.
 //! - A decision is given as soon as its call is back, those that are back together in one request.
 //! - While the circuit is open only probes are taken, and an outage counts no attempt.
 //! - What is cut off at the end is handed back before the engine ends, and counts no attempt.
@@ -48,7 +49,8 @@ const PULL_WAIT: Duration = Duration::from_secs(60);
 const BYTES_MAX: usize = 8 << 20;
 /// For so long calls that are back at once follow each other before others have their turn.
 const AT_ONCE_MAX: Duration = Duration::from_millis(5);
-/// How long before the engine ends what is under way is cut off, so that it can be handed back.
+/// How long before the engine ends, or a delivery lapses, what is under way is cut off, so that what became of it
+/// can be said.
 const CUT_BEFORE: Duration = Duration::from_millis(500);
 /// The most characters that are shown of why a circuit is open.
 const WHY_CHARS_MAX: usize = 300;
@@ -60,7 +62,8 @@ pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(10);
 pub struct HandlerOptions {
     /// The most calls at once.
     pub concurrency: usize,
-    /// How long one call may take.
+    /// How long one call may take. One of a linked handler never takes longer than the subscription's `ackTimeout`,
+    /// less half a second (a tenth of it, if that is less): make that longer for a handler that needs more.
     pub timeout: Duration,
     /// Whether a call is given a whole run, and not one event after the other.
     pub whole_runs: bool,
@@ -180,6 +183,8 @@ struct Run {
     /// How many of them the call that is under way is for.
     count: usize,
     probe: bool,
+    /// How long each of them may be under way.
+    time: Duration,
 }
 
 /// A call that is under way, for a run of [`Work::runs`].
@@ -334,7 +339,14 @@ impl Work {
         if probe && !handed.is_empty() {
             self.watched.lock().circuit.probe();
         }
-        let together = self.plan.together;
+        let (together, timeout, now) =
+            (self.plan.together, self.plan.options.timeout, self.clock.monotonic());
+        // The lease of the first begins now, and that of each later one when its turn has come.
+        let run_of = |leases: VecDeque<Handed>| {
+            let lease = leases.front().map_or(Duration::MAX, |first| first.delivery.deadline.since(now));
+            let time = timeout.min(lease - CUT_BEFORE.min(lease / 10));
+            Run { leases, count: 0, probe, time }
+        };
         let mut runs = Vec::new();
         let mut run: VecDeque<Handed> = VecDeque::new();
         for handed in handed {
@@ -347,12 +359,12 @@ impl Work {
             if !same && !run.is_empty() {
                 // With as many keys as events, runs are of one.
                 let leases = std::mem::replace(&mut run, VecDeque::with_capacity(1));
-                runs.push(Run { leases, count: 0, probe });
+                runs.push(run_of(leases));
             }
             run.push_back(handed);
         }
         if !run.is_empty() {
-            runs.push(Run { leases: run, count: 0, probe });
+            runs.push(run_of(run));
         }
         runs
     }
@@ -364,7 +376,7 @@ impl Work {
             let since = now;
             let options = &self.plan.options;
             run.count = if options.whole_runs { run.leases.len() } else { 1 };
-            let deadline = since + options.timeout;
+            let deadline = since + run.time;
             let (handler, clock) = (self.handler.clone(), self.clock.clone());
             let deliveries: Vec<_> =
                 run.leases.iter().take(run.count).map(|handed| of(handed, deadline)).collect();

@@ -1,8 +1,10 @@
-//! A log and a store that do what a test scripts, over the reference model.
+//! What tests share, over the reference model: a log and a store that do what a test scripts, and processes
+//! that consume.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
 
+pub(crate) mod consuming;
 mod log;
 mod store;
 

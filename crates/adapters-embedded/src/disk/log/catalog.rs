@@ -4,6 +4,8 @@
 //! - A directory `topics/<id>` is a topic that was made whole: it is made under another name and renamed.
 //!   One that ends in `.new` or `.deleted` is what a crash left, and is removed when the log is opened.
 //! - The files change first and the memory after them, under `changing`, which is held by one call at a time.
+//! - What is said of a topic's being there holds after a loss of power too: a name whose going is not known
+//!   to be durable is remembered, and nothing is made or found missing until it is.
 
 use super::{
     DiskLimits,
@@ -43,7 +45,15 @@ pub(crate) struct Catalog {
     dir: PathBuf,
     limits: DiskLimits,
     topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
-    changing: Mutex<()>,
+    changing: Mutex<Vec<Leaving>>,
+}
+
+/// A topic's directory that is given up, of which the device may not know yet.
+#[derive(Debug)]
+struct Leaving {
+    dir: PathBuf,
+    /// What it is called from then on.
+    away: PathBuf,
 }
 
 impl Catalog {
@@ -70,15 +80,13 @@ impl Catalog {
         for entry in entries.into_iter().filter(|entry| entry.is_dir) {
             let path = dir.join(&entry.name);
             if entry.name.ends_with(NEW) || entry.name.ends_with(DELETED) {
-                if let Err(error) = remove_tree(&*fs, &path) {
-                    tracing::warn!(dir = %path.display(), %error, "could not remove what is left of a topic yet");
-                }
+                remove(&*fs, &path);
             } else if let Some(topic) = open_topic(&around, path, entry.name, limits) {
                 topics.insert(topic.name.clone(), topic);
             }
         }
         let topics = RwLock::new(topics);
-        let catalog = Self { around, cluster_id, dir, limits, topics, changing: Mutex::new(()) };
+        let catalog = Self { around, cluster_id, dir, limits, topics, changing: Mutex::new(Vec::new()) };
         catalog.share_tail();
         Ok(catalog)
     }
@@ -101,7 +109,8 @@ impl Catalog {
     }
 
     pub(crate) fn create(&self, spec: TopicSpec) -> Result<(), Fault> {
-        let _changing = self.changing.lock();
+        let mut leaving = self.changing.lock();
+        settle(&*self.around.fs, &self.dir, &mut leaving)?;
         let TopicSpec { name, partitions, replication_factor, config } = spec;
         if self.find(&name).is_some() {
             return Err(Fault::new(ErrorKind::AlreadyExists, format!("topic {name} exists already")));
@@ -116,16 +125,15 @@ impl Catalog {
         let (dir, new) = (self.dir.join(&id), self.dir.join(format!("{id}{NEW}")));
         let meta = TopicMeta { name, id, partitions, explicit: config };
         let made = self.make(&meta, &new, &dir, &settings);
-        if made.is_err() {
-            let _ = remove_tree(&*self.around.fs, &new);
-        }
-        let topic = Topic::new(meta, dir, settings, made?);
+        let made = made.inspect_err(|_| remove(&*self.around.fs, &new))?;
+        self.appear(&new, &dir, &mut leaving)?;
+        let topic = Topic::new(meta, dir, settings, made);
         self.topics.write().insert(topic.name.clone(), Arc::new(topic));
         self.share_tail();
         Ok(())
     }
 
-    /// Makes the files of a topic in `new` and lets them appear as `dir`.
+    /// Makes the files of a topic in `new`, which will be `dir`.
     fn make(
         &self,
         meta: &TopicMeta,
@@ -142,15 +150,22 @@ impl Catalog {
         let partitions = (0..meta.partitions).map(partition).collect::<Result<Vec<_>, _>>()?;
         // Syncs `new`, and with it the names of the partitions.
         meta.write(fs, new)?;
-        let appear = || -> io::Result<()> {
-            fs.rename(new, dir)?;
-            fs.sync_dir(&self.dir).inspect_err(|_| {
-                // It must not appear after a restart when it is said to have failed.
-                let _ = fs.rename(dir, new);
-            })
-        };
-        appear().map_err(|error| Fault::io("make", dir, &error))?;
         Ok(partitions)
+    }
+
+    /// Gives what was made in `new` its name.
+    fn appear(&self, new: &Path, dir: &Path, leaving: &mut Vec<Leaving>) -> Result<(), Fault> {
+        let fs = &*self.around.fs;
+        let io_fault = |error: io::Error| Fault::io("make", dir, &error);
+        if let Err(error) = fs.rename(new, dir) {
+            remove(fs, new);
+            return Err(io_fault(error));
+        }
+        let Err(error) = fs.sync_dir(&self.dir) else { return Ok(()) };
+        // It must not appear after a restart when it is said to have failed.
+        leaving.push(Leaving { dir: dir.to_owned(), away: new.to_owned() });
+        settle(fs, &self.dir, leaving).map_err(Fault::effect_unknown)?;
+        Err(io_fault(error))
     }
 
     pub(crate) fn alter(
@@ -206,23 +221,21 @@ impl Catalog {
     }
 
     pub(crate) fn delete(&self, name: &TopicName) -> Result<(), Fault> {
-        let _changing = self.changing.lock();
-        let topic = self.topic(name)?;
         let fs = &*self.around.fs;
+        let mut leaving = self.changing.lock();
+        settle(fs, &self.dir, &mut leaving)?;
+        let topic = self.topic(name)?;
         let mut gone = topic.dir.clone().into_os_string();
         gone.push(DELETED);
         let gone = PathBuf::from(gone);
         fs.rename(&topic.dir, &gone).map_err(|error| Fault::io("remove", &topic.dir, &error))?;
-        let synced = fs.sync_dir(&self.dir).map_err(|error| Fault::io("remove", &topic.dir, &error));
+        leaving.push(Leaving { dir: topic.dir.clone(), away: gone });
         self.topics.write().remove(name);
         for partition in topic.partitions.read().iter().flatten() {
             partition.close();
         }
-        if let Err(error) = remove_tree(fs, &gone) {
-            tracing::warn!(dir = %gone.display(), %error, "could not remove what is left of a topic yet");
-        }
         self.share_tail();
-        synced.map_err(Fault::effect_unknown)
+        settle(fs, &self.dir, &mut leaving).map_err(Fault::effect_unknown)
     }
 
     /// Removes what is too old or too much, everywhere. A failure in one partition does not keep the
@@ -268,6 +281,32 @@ impl Catalog {
         let share = self.limits.tail_bytes_max / partitions.max(1);
         let bounded = if share < TAIL_BYTES_MIN { 0 } else { share.min(TAIL_BYTES_MAX) };
         self.around.tail_bytes_max.store(bounded, Ordering::Relaxed);
+    }
+}
+
+/// Makes durable that what is `leaving` has left `dir`, the directory of topics, and removes it. Where that fails, all of it stays
+/// to be done again.
+fn settle(fs: &dyn FileSystem, dir: &Path, leaving: &mut Vec<Leaving>) -> Result<(), Fault> {
+    if leaving.is_empty() {
+        return Ok(());
+    }
+    for left in &*leaving {
+        match fs.rename(&left.dir, &left.away) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Fault::io("remove", &left.dir, &error));
+            }
+            _ => {}
+        }
+    }
+    fs.sync_dir(dir).map_err(|error| Fault::io("sync", dir, &error))?;
+    leaving.drain(..).for_each(|left| remove(fs, &left.away));
+    Ok(())
+}
+
+/// Removes what nothing names any more; what cannot be removed is tried again when the log is opened.
+fn remove(fs: &dyn FileSystem, left: &Path) {
+    if let Err(error) = remove_tree(fs, left) {
+        tracing::warn!(dir = %left.display(), %error, "could not remove what is left of a topic yet");
     }
 }
 

@@ -15,8 +15,7 @@ use super::{
     storm::Storm,
 };
 use crate::{
-    delivery::{CoreConfig, Effect, Incoming, Now, Ordering, PartitionCore, backoff::Backoff},
-    retry_topic::{self, Waiting},
+    delivery::{CoreConfig, Effect, Ordering, PartitionCore, backoff::Backoff},
     subscriptions::{
         Cause, Definition,
         expressions::ExpressionErrors,
@@ -26,14 +25,13 @@ use crate::{
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use ports::{
-    ErrorKind, Generation, Handover, MembershipEvent, Monotonic, ReadLimits, StoredRecord, TopicName,
-    TopicPartition,
+    ErrorKind, Generation, Handover, MembershipEvent, Monotonic, ReadLimits, TopicName, TopicPartition,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use slab::Slab;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{DefaultHasher, Hasher as _},
     sync::Arc,
     time::Duration,
 };
@@ -550,19 +548,11 @@ impl Actor {
         let partition = &reading.partition;
         let name = &self.context.definition.name;
         match found {
-            Found::Records(fetched, sifted) => {
+            Found::Events { events, next, end, errors } => {
                 owned.trouble = None;
-                owned.end = fetched.end;
-                let (hasher, now) = (&self.hasher, self.context.both());
-                let unwanted = sifted.unwanted.into_iter().chain(std::iter::repeat(false));
-                let records = fetched.records.into_iter().zip(unwanted);
-                let events = if owned.retries {
-                    records.map(|(record, _)| waiting(hasher, now, record)).collect()
-                } else {
-                    records.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect()
-                };
-                owned.core.fetched(now, events, fetched.next);
-                if self.filter_errors.add(sifted.errors) {
+                owned.end = end;
+                owned.core.fetched(self.context.both(), events, next);
+                if self.filter_errors.add(errors) {
                     // The reason may quote the event: it is shown, and not logged.
                     tracing::warn!(subscription = %name, %partition, "the filter fails on an event; the subscription's state says why");
                 }
@@ -684,6 +674,8 @@ impl Actor {
             partition: owned.partition.clone(),
             session: owned.session,
             log: owned.log,
+            retries: owned.retries,
+            hasher: self.hasher.clone(),
             reader,
             position: owned.core.position(),
             limits: ReadLimits {
@@ -933,29 +925,5 @@ impl Actor {
                 () = clock.sleep_until(until) => return,
             }
         }
-    }
-}
-
-/// An event as its core sees it.
-fn incoming(hasher: &DefaultHasher, record: StoredRecord, passed_over: bool) -> Incoming {
-    let key = record.record.key.as_ref().map(|key| {
-        let mut hasher = hasher.clone();
-        key.hash(&mut hasher);
-        hasher.finish()
-    });
-    Incoming { record, key, attempts: 0, retried: None, not_before: None, passed_over }
-}
-
-/// An event of a retry topic as its core sees it.
-fn waiting(hasher: &DefaultHasher, now: Now, record: StoredRecord) -> Incoming {
-    let StoredRecord { offset, record } = record;
-    match retry_topic::read(record) {
-        Ok(Waiting { record, retried, attempts, not_before }) => {
-            let left = u64::try_from(not_before.0.saturating_sub(now.wall.0)).unwrap_or_default();
-            let until = now.steady + Duration::from_millis(left);
-            let event = incoming(hasher, StoredRecord { offset, record }, false);
-            Incoming { attempts, retried: Some(Arc::new(retried)), not_before: Some(until), ..event }
-        }
-        Err(record) => incoming(hasher, StoredRecord { offset, record }, false),
     }
 }

@@ -4,9 +4,19 @@ use super::{
     Context,
     opening::{self, Start},
 };
-use crate::{error::Error, subscriptions::expressions::Sifted};
-use ports::{ErrorKind, Fetched, LogReader, Offset, Position, ReadLimits, TopicPartition};
-use std::{sync::Arc, time::Duration};
+use crate::{
+    delivery::{Incoming, Now},
+    error::Error,
+    retry_topic::{self, Waiting},
+    subscriptions::expressions::ExpressionErrors,
+};
+use ports::{ErrorKind, LogReader, Offset, Position, ReadLimits, StoredRecord, TopicPartition};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    iter,
+    sync::Arc,
+    time::Duration,
+};
 
 /// A read that is to be made. Owns the reader until it is done.
 pub(super) struct Reading {
@@ -14,6 +24,10 @@ pub(super) struct Reading {
     pub(super) session: u32,
     /// What [`opening::log_id`] said when the partition was opened.
     pub(super) log: u64,
+    /// Whether it is a retry topic.
+    pub(super) retries: bool,
+    /// Hashes keys to lanes.
+    pub(super) hasher: DefaultHasher,
     pub(super) reader: Box<dyn LogReader>,
     /// Where the reader stands.
     pub(super) position: Offset,
@@ -26,8 +40,17 @@ pub(super) struct Reading {
 
 /// What a read found.
 pub(super) enum Found {
-    /// Records, or none in time, and which of them the filter passes over.
-    Records(Fetched, Sifted),
+    /// Events, or none in time.
+    Events {
+        /// As the core takes them, what the filter passes over marked as such.
+        events: Vec<Incoming>,
+        /// Where to read on.
+        next: Offset,
+        /// The end of the log.
+        end: Offset,
+        /// What the filter could not tell.
+        errors: ExpressionErrors,
+    },
     /// Retention has deleted what was to be read; the reader stands at the first record that is left.
     Overtaken { earliest: Offset },
     /// The log ends before the position: it was cut, or made again as `log`. The reader stands where its new
@@ -43,14 +66,21 @@ pub(super) async fn read(context: Arc<Context>, mut reading: Reading) -> (Readin
     let found = match reading.reader.next(reading.limits).await {
         Ok(fetched) => {
             // Here, and not where what was read is taken in: the engine goes on meanwhile.
-            // What waits to be tried again was wanted when it was read first.
-            let (clock, partition) = (&*context.ports.clock, &reading.partition);
-            let sifted = if context.retry_topics.contains(&partition.topic) {
-                Sifted::default()
+            let (hasher, records) = (&reading.hasher, fetched.records);
+            let (next, end) = (fetched.next, fetched.end);
+            if reading.retries {
+                // What waits to be tried again was wanted when it was read first.
+                let now = context.both();
+                let events = records.into_iter().map(|record| waiting(hasher, now, record)).collect();
+                Found::Events { events, next, end, errors: ExpressionErrors::default() }
             } else {
-                context.expressions.sift(clock, partition, &fetched.records).await
-            };
-            Found::Records(fetched, sifted)
+                let clock = &*context.ports.clock;
+                let sifted = context.expressions.sift(clock, &reading.partition, &records).await;
+                let unwanted = sifted.unwanted.into_iter().chain(iter::repeat(false));
+                let events = records.into_iter().zip(unwanted);
+                let events = events.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect();
+                Found::Events { events, next, end, errors: sifted.errors }
+            }
         }
         Err(error) if error.kind() == ErrorKind::OutOfRange => {
             mend(&context, &mut reading).await.unwrap_or_else(Found::Failed)
@@ -79,6 +109,30 @@ async fn mend(context: &Context, reading: &mut Reading) -> Result<Found, Error> 
     }
     // Within the log after all: what was asked a moment ago has changed since.
     reading.reader.seek(reading.position).await?;
-    let fetched = Fetched { records: Vec::new(), next: reading.position, end: latest };
-    Ok(Found::Records(fetched, Sifted::default()))
+    let errors = ExpressionErrors::default();
+    Ok(Found::Events { events: Vec::new(), next: reading.position, end: latest, errors })
+}
+
+/// An event as its core sees it.
+fn incoming(hasher: &DefaultHasher, record: StoredRecord, passed_over: bool) -> Incoming {
+    let key = record.record.key.as_ref().map(|key| {
+        let mut hasher = hasher.clone();
+        key.hash(&mut hasher);
+        hasher.finish()
+    });
+    Incoming { record, key, attempts: 0, retried: None, not_before: None, passed_over }
+}
+
+/// An event of a retry topic as its core sees it.
+fn waiting(hasher: &DefaultHasher, now: Now, record: StoredRecord) -> Incoming {
+    let StoredRecord { offset, record } = record;
+    match retry_topic::read(record) {
+        Ok(Waiting { record, retried, attempts, not_before }) => {
+            let left = u64::try_from(not_before.0.saturating_sub(now.wall.0)).unwrap_or_default();
+            let until = now.steady + Duration::from_millis(left);
+            let event = incoming(hasher, StoredRecord { offset, record }, false);
+            Incoming { attempts, retried: Some(Arc::new(retried)), not_before: Some(until), ..event }
+        }
+        Err(record) => incoming(hasher, StoredRecord { offset, record }, false),
+    }
 }

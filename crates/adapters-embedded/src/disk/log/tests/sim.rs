@@ -369,11 +369,19 @@ impl FileSystem for SimFs {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
         state.change()?;
-        if state.sync_fails() {
+        let fails = state.sync_fails();
+        let node = state.find(path)?;
+        let mut rng = state.rng();
+        let dir = state.dir(node)?;
+        if fails {
+            // Unlike the bytes of a file, names that a sync did not write are written by the next one.
+            for change in &dir.pending {
+                if rng.random_bool(0.5) {
+                    change.apply(&mut dir.durable);
+                }
+            }
             return Err(io::Error::other("the device failed"));
         }
-        let node = state.find(path)?;
-        let dir = state.dir(node)?;
         for change in std::mem::take(&mut dir.pending) {
             change.apply(&mut dir.durable);
         }
