@@ -20,7 +20,11 @@ fn order(fields: &str) -> NewSchema {
 }
 
 fn register(schema: NewSchema) -> RegisterSchemaRequest {
-    RegisterSchemaRequest { subject: "order".into(), schema: Some(schema), ..RegisterSchemaRequest::default() }
+    RegisterSchemaRequest {
+        subject: "order".into(),
+        schema: Some(schema),
+        ..RegisterSchemaRequest::default()
+    }
 }
 
 fn reason(status: &Status) -> (Code, String) {
