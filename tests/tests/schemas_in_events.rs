@@ -211,7 +211,8 @@ async fn old_and_new_readers_read_what_either_version_wrote(log: Log) {
     // A number that is used again is refused, and what follows the topic's schema goes on.
     let path = format!("/schema-registry/subjects/{}/versions", it.subject);
     let third = ORDER.replace("string id = 1;", "int32 id = 1;");
-    let refused = it.client.post(&path, &json!({"schemaType": "PROTOBUF", "schema": third})).await.expect(409);
+    let refused =
+        it.client.post(&path, &json!({"schemaType": "PROTOBUF", "schema": third})).await.expect(409);
     assert!(refused["message"].as_str().is_some_and(|text| text.contains("FIELD_SCALAR_KIND_CHANGED")));
     it.client.publish(&it.topic, &json!({"data": {"id": "on"}})).await;
 }
