@@ -11,7 +11,7 @@ use crate::{
 };
 use domain::{
     Error,
-    event_schemas::{NewTopicSchema, TopicWithSchema},
+    event_schemas::{NewTopicSchema, TopicSchemaChange, TopicWithSchema},
     topics::{NewTopic, Purge, TopicChange},
 };
 use tonic::{Request, Response, Status};
@@ -55,8 +55,8 @@ impl topics_server::Topics for Topics {
             (Some(_), true) => {
                 return Err(status(&Error::invalid("remove_schema", "must not stand beside `schema`")));
             }
-            (None, true) => Some(None),
-            (schema, false) => schema.map(|schema| Some(said(schema))),
+            (None, true) => Some(TopicSchemaChange::Nothing),
+            (schema, false) => schema.map(|schema| TopicSchemaChange::Follow(said(schema))),
         };
         let set = config.into_iter().map(|(key, value)| (key, Some(value)));
         let reset = reset_config.into_iter().map(|key| (key, None));

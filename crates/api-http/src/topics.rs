@@ -13,7 +13,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{
     Error, ErrorCode, Result,
-    event_schemas::{NewTopicSchema, TopicWithSchema},
+    event_schemas::{NewTopicSchema, TopicSchemaChange, TopicWithSchema},
     topics::{NewTopic, Purge, TopicChange},
 };
 use http::StatusCode;
@@ -117,11 +117,12 @@ where
 }
 
 /// A change, and to which schema, where that is said: null takes it away.
-fn read_change(body: &str) -> Result<(TopicChange, Option<Option<NewTopicSchema>>)> {
+fn read_change(body: &str) -> Result<(TopicChange, Option<TopicSchemaChange>)> {
     let mut object = Object::body(body, &["partitions", "config", "schema"])?;
-    let schema = match object.is_null("schema") {
-        true => Some(None),
-        false => object.raw("schema").map(read_schema).transpose()?.map(Some),
+    let schema = if object.is_null("schema") {
+        Some(TopicSchemaChange::Nothing)
+    } else {
+        object.raw("schema").map(read_schema).transpose()?.map(TopicSchemaChange::Follow)
     };
     let config = object.raw("config").map(|raw| Object::map("config", raw)).transpose()?;
     let change = |field: &str, raw: &str| match raw {
@@ -248,8 +249,11 @@ mod tests {
     fn null_takes_a_setting_back() {
         let (change, schema) = read_change(r#"{"partitions":6,"config":{"a":null,"b":"1"}}"#).unwrap();
         assert_eq!(schema, None);
-        assert_eq!(read_change(r#"{"schema":null}"#).unwrap().1, Some(None));
-        assert_eq!(read_change(r#"{"schema":{}}"#).unwrap().1, Some(Some(NewTopicSchema::default())));
+        assert_eq!(read_change(r#"{"schema":null}"#).unwrap().1, Some(TopicSchemaChange::Nothing));
+        assert_eq!(
+            read_change(r#"{"schema":{}}"#).unwrap().1,
+            Some(TopicSchemaChange::Follow(NewTopicSchema::default()))
+        );
         assert_eq!(change.partitions, Some(6));
         assert_eq!(change.config, [("a".into(), None), ("b".into(), Some("1".into()))].into());
     }

@@ -25,7 +25,7 @@ mod writing;
 
 pub(crate) use media::says_framed;
 pub use reading::{Decoded, SchemaName, ShownValue};
-pub use settings::{NewTopicSchema, TopicSchema};
+pub use settings::{NewTopicSchema, TopicSchema, TopicSchemaChange};
 pub use topics::TopicWithSchema;
 pub(crate) use writing::Writer;
 

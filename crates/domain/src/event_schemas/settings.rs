@@ -46,6 +46,15 @@ pub struct NewTopicSchema {
     pub auto_register: Option<bool>,
 }
 
+/// A change to what the values of a topic follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicSchemaChange {
+    /// They follow this from now on, all of it.
+    Follow(NewTopicSchema),
+    /// They follow nothing any more.
+    Nothing,
+}
+
 impl NewTopicSchema {
     /// What it means for a topic.
     ///

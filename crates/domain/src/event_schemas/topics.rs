@@ -1,6 +1,6 @@
 //! The operator's use cases for topics, with what their values follow.
 
-use super::{EventSchemas, NewTopicSchema, TopicSchema};
+use super::{EventSchemas, NewTopicSchema, TopicSchema, TopicSchemaChange};
 use crate::{
     error::Result,
     topics::{NewTopic, TopicChange, topic_name},
@@ -49,7 +49,7 @@ impl EventSchemas {
         Ok(TopicWithSchema { info, schema })
     }
 
-    /// Changes a topic, and what its values follow: `Some(None)` takes that away. What holds for values that are in
+    /// Changes a topic, and what its values follow: what is not said stays. What holds for values that are in
     /// the log already is what is said last.
     ///
     /// # Errors
@@ -59,19 +59,16 @@ impl EventSchemas {
         &self,
         name: &str,
         change: TopicChange,
-        schema: Option<Option<NewTopicSchema>>,
+        schema: Option<TopicSchemaChange>,
     ) -> Result<TopicWithSchema> {
         let topic = topic_name("topic", name)?;
-        let schema = match schema {
-            None => None,
-            Some(None) => Some(None),
-            Some(Some(schema)) => Some(Some(schema.decide(&topic)?)),
+        let is_said = schema.is_some();
+        let said = match schema {
+            Some(TopicSchemaChange::Follow(schema)) => Some(schema.decide(&topic)?),
+            Some(TopicSchemaChange::Nothing) | None => None,
         };
         let info = self.topics.alter(name, change).await?;
-        let schema = match schema {
-            None => self.of(&topic),
-            Some(schema) => self.keep(&topic, schema).await?,
-        };
+        let schema = if is_said { self.keep(&topic, said).await? } else { self.of(&topic) };
         Ok(TopicWithSchema { info, schema })
     }
 

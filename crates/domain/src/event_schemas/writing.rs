@@ -81,7 +81,7 @@ impl Writer {
             Taken::AsItIs => Ok(()),
             Taken::Framed => self.check_framed(&data, event).await,
             taken => {
-                let Some(latest) = self.latest().await?.clone() else { return self.without_schema() };
+                let Some(latest) = self.latest().await?.cloned() else { return self.without_schema() };
                 let framed = self.frame(&latest, taken, &data, event)?;
                 event.data = Some(framed);
                 event.content_type =
@@ -217,14 +217,14 @@ impl Writer {
     }
 
     /// The latest version of the subject; `None` where it has none.
-    async fn latest(&mut self) -> Result<&Option<Latest>> {
+    async fn latest(&mut self) -> Result<Option<&Latest>> {
         if self.latest.is_none() {
             self.latest = Some(self.find_latest().await);
         }
         match &self.latest {
-            Some(Ok(latest)) => Ok(latest),
+            Some(Ok(latest)) => Ok(latest.as_ref()),
             Some(Err(error)) => Err(error.clone()),
-            None => Ok(&None),
+            None => Ok(None),
         }
     }
 
@@ -267,18 +267,18 @@ impl Writer {
             Err(error) if error.reason() == Reason::SubjectNotFound => false,
             Err(error) => return Err(away(&error)),
         };
-        match allowed {
-            true => Ok(schema),
-            false if setting.auto_register => self.register(id, setting).await.map(|()| schema),
-            false => Err(rejected(
-                "data",
-                format!(
-                    "names schema {id} in its frame, which is no version of the subject `{}` that the values of `{}` \
-                     follow",
-                    setting.subject, self.topic
-                ),
-            )),
+        if allowed {
+            return Ok(schema);
         }
+        if setting.auto_register {
+            return self.register(id, setting).await.map(|()| schema);
+        }
+        let (subject, topic) = (&setting.subject, &self.topic);
+        let wrong = format!(
+            "names schema {id} in its frame, which is no version of the subject `{subject}` that the values of \
+             `{topic}` follow"
+        );
+        Err(rejected("data", wrong))
     }
 
     /// Makes a schema the next version of the topic's subject.
