@@ -45,22 +45,23 @@ pub(crate) struct Writer {
 
 impl EventSchemas {
     /// What the values of a batch for a topic need; `None` where the topic has no settings.
-    pub(crate) fn writer(self: &Arc<Self>, topic: &TopicName) -> Option<Box<Writer>> {
+    pub(crate) fn writer(self: &Arc<Self>, topic: &TopicName) -> Option<Writer> {
         self.of(topic).map(|setting| self.writer_by(topic, Some(setting)))
     }
 
     /// As [`Self::writer`], for a topic without settings: what its values say of themselves is held to.
-    pub(crate) fn writer_of_framed(self: &Arc<Self>, topic: &TopicName) -> Box<Writer> {
+    pub(crate) fn writer_of_framed(self: &Arc<Self>, topic: &TopicName) -> Writer {
         self.writer_by(topic, None)
     }
 
-    fn writer_by(self: &Arc<Self>, topic: &TopicName, setting: Option<Arc<TopicSchema>>) -> Box<Writer> {
+    fn writer_by(self: &Arc<Self>, topic: &TopicName, setting: Option<Arc<TopicSchema>>) -> Writer {
         let (schemas, topic) = (self.clone(), topic.clone());
-        Box::new(Writer { schemas, topic, setting, latest: None, by_id: HashMap::new() })
+        Writer { schemas, topic, setting, latest: None, by_id: HashMap::new() }
     }
 }
 
 /// What a value is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Taken {
     Json,
     Bytes,
@@ -160,7 +161,7 @@ impl Writer {
             None => None,
         };
         let misfit = |problem| self.misfit(&problem, latest.version, *id);
-        if matches!(taken, Taken::Json) {
+        if taken == Taken::Json {
             let payload = schema.encode_json(message, data).map_err(misfit)?;
             Ok(framing::frame(id.0, index, &payload))
         } else {

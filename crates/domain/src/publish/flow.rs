@@ -213,7 +213,7 @@ impl Core {
             topic: topic.clone(),
             meta,
             state: self.state(topic),
-            writer: self.schemas.as_ref().and_then(|schemas| schemas.writer(topic)),
+            writer: self.schemas.as_ref().and_then(|schemas| schemas.writer(topic)).map(Box::new),
             records: Vec::with_capacity(capacity),
             items: Vec::with_capacity(capacity),
         })

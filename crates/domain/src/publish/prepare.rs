@@ -259,7 +259,7 @@ impl Core {
     async fn follow_schema(&self, lane: &mut Lane, event: &mut Event) -> Result<()> {
         let Some(schemas) = &self.schemas else { return Ok(()) };
         if lane.writer.is_none() && event.content_type.as_deref().and_then(says_framed).is_some() {
-            lane.writer = Some(schemas.writer_of_framed(&lane.topic));
+            lane.writer = Some(Box::new(schemas.writer_of_framed(&lane.topic)));
         }
         let Some(writer) = &mut lane.writer else { return Ok(()) };
         // Boxed, so that it does not make larger what publishes without one.
