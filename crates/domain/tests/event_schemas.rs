@@ -16,20 +16,20 @@ use domain::{
         registry::{NewSchema, Position, Registry, RegistryConfig},
     },
     subscriptions::{
-        AckRequest, DeliveryConfig, NewSubscription, PulledDelivery, SubscriptionPorts, Subscriptions,
-        policy::NewDedup,
+        AckRequest, DeliveryConfig, HandlerOptions, NewSubscription, PulledDelivery, SubscriptionPorts,
+        Subscriptions, policy::NewDedup,
     },
     topics::{NewTopic, TopicChange},
 };
 use ports::{
-    AppendRequest, Clock, ErrorKind, Fingerprint, Header, JobKind, PortError, Record, Result as PortResult,
-    Revision, SchemaChange, SchemaChanged, SchemaKey, SchemaSetting, SchemaStore, StoredRecord, StoredSchema,
-    StoredSubject, TopicName, VersionKey,
+    AppendRequest, Clock, ErrorKind, EventHandler, Fingerprint, HandlerDelivery, Header, JobKind, Outcome,
+    PortError, Record, Result as PortResult, Revision, SchemaChange, SchemaChanged, SchemaKey, SchemaSetting,
+    SchemaStore, StoredRecord, StoredSchema, StoredSubject, TopicName, VersionKey,
 };
 use serde_json::{Value, json};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -501,6 +501,44 @@ async fn deliveries_are_read_and_what_cannot_be_is_a_dead_letter_at_once() {
             assert_eq!(header(record, "es_dlq_attempts").as_deref(), Some("0"), "nobody was given it");
         }
     }
+}
+
+/// Keeps what it is given.
+#[derive(Debug, Default)]
+struct Keeping(Mutex<Vec<Record>>);
+
+#[async_trait]
+impl EventHandler for Keeping {
+    async fn handle(&self, run: &[HandlerDelivery]) -> Vec<Outcome> {
+        self.0.lock().unwrap().extend(run.iter().map(|delivery| delivery.record.record.clone()));
+        vec![Outcome::Ack; run.len()]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_and_webhooks_are_given_the_json_and_what_it_was_read_by() {
+    let shop = Shop::with(SchemaType::Protobuf, ORDER, required()).await;
+    let subscriptions = shop.subscribe(NewSubscription::default()).await;
+    let handler = Arc::new(Keeping::default());
+    subscriptions.handle("s", handler.clone(), HandlerOptions::default()).await.unwrap();
+    let forged = vec![("esschemaid".into(), "forged".into())];
+    shop.one(Event { extensions: forged, ..event(r#"{"id":"a"}"#, None) }).await.unwrap();
+    while handler.0.lock().unwrap().is_empty() {
+        shop.world.clock.sleep_until(shop.world.clock.monotonic() + Duration::from_millis(10)).await;
+    }
+    let given = handler.0.lock().unwrap().remove(0);
+    assert_eq!(given.value.as_deref(), Some(&br#"{"id":"a"}"#[..]));
+    for (name, expected) in [
+        ("content-type", "application/json"),
+        ("ce_esschemaid", "1"),
+        ("ce_esschemasubject", SUBJECT),
+        ("ce_esschemaversion", "1"),
+        ("ce_esschemamessage", "shop.Order"),
+    ] {
+        assert_eq!(header(&given, name).as_deref(), Some(expected), "{name}");
+    }
+    assert!(header(&given, "ce_id").is_some());
+    assert_eq!(shop.values(TOPIC).await, [&b"\0\0\0\0\x01\0\x0a\x01a"[..]], "the log keeps what it has");
 }
 
 #[tokio::test(start_paused = true)]
