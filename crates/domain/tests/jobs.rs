@@ -12,8 +12,8 @@ use domain::{
     topics::NewTopic,
 };
 use ports::{
-    AppendRequest, Clock, EventLog, Expected, JobKind, JobStore, PortError, Record, Stored, StoredRecord, Timestamp,
-    TopicName,
+    AppendRequest, Clock, EventLog, Expected, JobKind, JobStore, PortError, Record, Stored, StoredRecord,
+    Timestamp, TopicName,
 };
 use proptest::prelude::*;
 use std::{
@@ -24,7 +24,7 @@ use std::{
 use support::{PARTITIONS, TOPIC, World, header as header_of};
 use testkit::{
     clock::TestClock,
-    fault::{FaultyLog, Faults},
+    fault::{Faults, FaultyLog},
 };
 
 const TARGET: &str = "orders.again";
@@ -32,7 +32,11 @@ const SECOND: Duration = Duration::from_secs(1);
 
 async fn world() -> World {
     let world = World::new().await;
-    world.topics().create(NewTopic { name: TARGET.into(), partitions: Some(3), ..NewTopic::default() }).await.unwrap();
+    world
+        .topics()
+        .create(NewTopic { name: TARGET.into(), partitions: Some(3), ..NewTopic::default() })
+        .await
+        .unwrap();
     world
 }
 
@@ -40,7 +44,14 @@ async fn world() -> World {
 fn process(world: &World, log: Arc<dyn EventLog>, jobs: Arc<dyn JobStore>, shared: bool) -> Arc<Jobs> {
     let ports = JobPorts { log, jobs, clock: world.clock.clone() };
     let limits = Arc::new(world.limits.clone());
-    Jobs::new(ports, world.publisher(), world.topics(), limits, None, JobsConfig { shared, ..JobsConfig::default() })
+    Jobs::new(
+        ports,
+        world.publisher(),
+        world.topics(),
+        limits,
+        None,
+        JobsConfig { shared, ..JobsConfig::default() },
+    )
 }
 
 fn alone(world: &World) -> Arc<Jobs> {
@@ -235,12 +246,18 @@ async fn ranges_are_taken_by_offset_and_by_what_was_last() {
     fill(&world, 20).await;
     let jobs = alone(&world);
     let offsets = |of: &[(&str, i64)]| {
-        Some(Bound::Offsets(of.iter().map(|(partition, offset)| ((*partition).to_owned(), *offset)).collect()))
+        Some(Bound::Offsets(
+            of.iter().map(|(partition, offset)| ((*partition).to_owned(), *offset)).collect(),
+        ))
     };
     let spans = |job: &Job| -> Vec<_> {
         job.progress.partitions.iter().map(|(partition, span)| (*partition, span.from, span.to)).collect()
     };
-    let new = NewReplay { from: offsets(&[("0", 5), ("2", 20)]), to: offsets(&[("0", 8), ("2", 20), ("3", 1)]), ..to_target() };
+    let new = NewReplay {
+        from: offsets(&[("0", 5), ("2", 20)]),
+        to: offsets(&[("0", 8), ("2", 20), ("3", 1)]),
+        ..to_target()
+    };
     let job = done(&jobs, &jobs.replay(new).await.unwrap()).await;
     assert_eq!(spans(&job), [(0, 5, 8), (2, 20, 20)]);
     assert_eq!((job.state, job.progress.written), (State::Completed, 3));
@@ -302,7 +319,12 @@ async fn at_the_original_pace_partitions_go_beside_each_other_in_the_order_of_ti
     let one = NewTopic { name: "one".into(), partitions: Some(1), ..NewTopic::default() };
     world.topics().create(one).await.unwrap();
     let jobs = alone(&world);
-    let new = NewReplay { target_topic: Some("one".into()), speed: Some(100.0), batch_size: Some(16), ..to_target() };
+    let new = NewReplay {
+        target_topic: Some("one".into()),
+        speed: Some(100.0),
+        batch_size: Some(16),
+        ..to_target()
+    };
     let job = done(&jobs, &jobs.replay(new).await.unwrap()).await;
     assert_eq!((job.state, job.progress.written), (State::Completed, 200));
     let written = world.records("one").await;
@@ -370,7 +392,13 @@ impl JobStore for Away {
         self.jobs.list(kind).await
     }
 
-    async fn put(&self, kind: JobKind, name: &str, expected: Expected, value: Bytes) -> Result<u64, PortError> {
+    async fn put(
+        &self,
+        kind: JobKind,
+        name: &str,
+        expected: Expected,
+        value: Bytes,
+    ) -> Result<u64, PortError> {
         self.back().await;
         self.jobs.put(kind, name, expected, value).await
     }
@@ -418,7 +446,10 @@ async fn a_service_that_stops_leaves_its_jobs_for_the_next_and_repeats_nothing()
     world.clock.sleep_until(world.clock.monotonic() + 3 * SECOND).await;
     first.shutdown(world.clock.monotonic() + 10 * SECOND).await;
     let left = first.get(&job.id.to_string()).await.unwrap();
-    assert_eq!((left.state, left.progress.written), (State::Running, world.records(TARGET).await.len() as u64));
+    assert_eq!(
+        (left.state, left.progress.written),
+        (State::Running, world.records(TARGET).await.len() as u64)
+    );
     assert_eq!(first.replay(slow).await.unwrap_err().code(), ErrorCode::Unavailable);
     // Among replicas too it is taken at once.
     let second = process(&world, world.memory.log(), world.memory.jobs(), true);
@@ -434,11 +465,15 @@ async fn a_job_whose_topic_goes_fails_with_its_reason_and_keeps_its_place() {
         let world = world().await;
         fill(&world, 100).await;
         let jobs = alone(&world);
-        let job = jobs.replay(NewReplay { rate_per_second: Some(50), batch_size: Some(5), ..to_target() }).await.unwrap();
+        let job = jobs
+            .replay(NewReplay { rate_per_second: Some(50), batch_size: Some(5), ..to_target() })
+            .await
+            .unwrap();
         world.clock.sleep_until(world.clock.monotonic() + 3 * SECOND).await;
         world.topics().delete(TOPIC).await.unwrap();
         if made_anew {
-            let new = NewTopic { name: TOPIC.into(), partitions: Some(PARTITIONS.into()), ..NewTopic::default() };
+            let new =
+                NewTopic { name: TOPIC.into(), partitions: Some(PARTITIONS.into()), ..NewTopic::default() };
             world.topics().create(new).await.unwrap();
         }
         // The process that comes next learns of it, too.
@@ -529,7 +564,9 @@ async fn bad_input_names_its_field_and_makes_no_job() {
         (NewReplay { batch_size: Some(10_001), ..to_target() }, "batchSize"),
     ];
     for (new, field) in cases {
-        for error in [jobs.replay(new.clone()).await.unwrap_err(), jobs.try_replay(new.clone()).await.unwrap_err()] {
+        for error in
+            [jobs.replay(new.clone()).await.unwrap_err(), jobs.try_replay(new.clone()).await.unwrap_err()]
+        {
             assert_eq!(error.code(), ErrorCode::InvalidRequest, "{new:?}: {error}");
             assert_eq!(error.fields()[0].field, field, "{new:?}");
         }

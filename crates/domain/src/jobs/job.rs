@@ -139,6 +139,15 @@ pub(super) struct Lease {
     pub(super) until: i64,
 }
 
+/// How a job goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Offsets read in a second, since it was begun.
+    pub per_second: u64,
+    /// When it ends, if it goes on so.
+    pub ends_at: Timestamp,
+}
+
 /// A job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -169,6 +178,22 @@ impl Job {
     /// When it came to its end.
     pub fn finished_at(&self) -> Option<Timestamp> {
         self.finished_at.map(Timestamp)
+    }
+
+    /// How fast a job that runs reads, on the whole, and when it ends if it goes on so. `None` where that is not
+    /// known.
+    pub fn outlook(&self, now: Timestamp) -> Option<Outlook> {
+        let seconds = now.0.checked_sub(self.started_at).filter(|millis| *millis > 0)? as f64 / 1000.0;
+        let per_offset =
+            |span: &Span| (span.next.saturating_sub(span.from), span.to.saturating_sub(span.next));
+        let (done, left) =
+            self.progress.partitions.values().map(per_offset).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        if self.state != State::Running || done == 0 {
+            return None;
+        }
+        let rate = done as f64 / seconds;
+        let ends_at = Timestamp(now.0.saturating_add((left as f64 / rate * 1000.0) as i64));
+        Some(Outlook { per_second: rate.round() as u64, ends_at })
     }
 
     /// The topic that is read.

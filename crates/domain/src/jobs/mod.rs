@@ -24,7 +24,7 @@ mod source;
 mod store;
 mod trial;
 
-pub use job::{Job, Kind, Progress, Span, State, Target, Task};
+pub use job::{Job, Kind, Outlook, Progress, Span, State, Target, Task};
 pub use request::{Bound, NewReplay};
 pub use sink::header;
 pub use trial::Trial;
@@ -176,8 +176,11 @@ impl Jobs {
         if shared.is_stopping() {
             return Err(Error::new(ErrorCode::Unavailable, "the service stops"));
         }
-        let open: Vec<_> =
-            store::list(&*shared.ports.jobs).await?.into_iter().filter(|kept| !kept.job.state.is_over()).collect();
+        let open: Vec<_> = store::list(&*shared.ports.jobs)
+            .await?
+            .into_iter()
+            .filter(|kept| !kept.job.state.is_over())
+            .collect();
         if let Some(same) = open.iter().find(|kept| is_same(&kept.job, &task, &progress)) {
             let (id, state) = (same.job.id, same.job.state.as_str());
             let detail = format!("job `{id}` does the same and is {state}; wait for it, or cancel it first");
@@ -185,7 +188,8 @@ impl Jobs {
         }
         if open.len() >= shared.config.open_max {
             let most = shared.config.open_max;
-            let detail = format!("{most} jobs have not come to their end, which is the most there may be; cancel one");
+            let detail =
+                format!("{most} jobs have not come to their end, which is the most there may be; cancel one");
             return Err(Error::new(ErrorCode::Conflict, detail));
         }
         let job = Job {
@@ -203,6 +207,11 @@ impl Jobs {
         let job = kept.job.clone();
         self.run(kept);
         Ok(job)
+    }
+
+    /// The time by which jobs are made and come to their end.
+    pub fn now(&self) -> Timestamp {
+        self.shared.ports.clock.wall()
     }
 
     /// All jobs, the latest first.
@@ -251,7 +260,8 @@ impl Jobs {
     /// # Errors
     /// As [`Self::pause`].
     pub async fn resume(&self, id: &str) -> Result<Job> {
-        let job = self.tell(id, State::Running, |state| matches!(state, State::Paused | State::Failed)).await?;
+        let job =
+            self.tell(id, State::Running, |state| matches!(state, State::Paused | State::Failed)).await?;
         self.look(false).await?;
         Ok(job)
     }
@@ -354,7 +364,9 @@ impl Jobs {
 
 /// Whether an open job does what is asked for.
 fn is_same(job: &Job, task: &Task, progress: &Progress) -> bool {
-    let spans = |of: &Progress| -> Vec<_> { of.partitions.iter().map(|(p, span)| (*p, span.from, span.to)).collect() };
+    let spans = |of: &Progress| -> Vec<_> {
+        of.partitions.iter().map(|(p, span)| (*p, span.from, span.to)).collect()
+    };
     job.task == *task && spans(&job.progress) == spans(progress)
 }
 

@@ -73,7 +73,9 @@ impl NewReplay {
             })?;
         }
         let rate = |field, given: Option<i64>| match given {
-            Some(given) if given < 1 => Err(Error::invalid(field, format!("must be at least 1 (given: {given})"))),
+            Some(given) if given < 1 => {
+                Err(Error::invalid(field, format!("must be at least 1 (given: {given})")))
+            }
             given => Ok(given.map(|given| given as u64)),
         };
         let rate_per_second = rate("ratePerSecond", self.rate_per_second)?;
@@ -81,10 +83,14 @@ impl NewReplay {
         if let Some(speed) = self.speed {
             if !SPEEDS.contains(&speed) {
                 let (least, most) = (SPEEDS.start(), SPEEDS.end());
-                return Err(Error::invalid("speed", format!("must lie between {least} and {most} (given: {speed})")));
+                return Err(Error::invalid(
+                    "speed",
+                    format!("must lie between {least} and {most} (given: {speed})"),
+                ));
             }
             if rate_per_second.is_some() {
-                let message = "cannot be given beside `ratePerSecond`: the pace is the original one, or a rate";
+                let message =
+                    "cannot be given beside `ratePerSecond`: the pace is the original one, or a rate";
                 return Err(Error::invalid("speed", message));
             }
         }
@@ -98,7 +104,9 @@ impl NewReplay {
         };
         let there = topics.meta_if_there(&topic).await?.ok_or_else(|| Error::topic_not_found(&topic))?;
         let target = match self.target_topic {
-            None => return Err(Error::invalid("target", "is missing; it must be as {\"topic\": \"orders\"}")),
+            None => {
+                return Err(Error::invalid("target", "is missing; it must be as {\"topic\": \"orders\"}"));
+            }
             Some(name) => {
                 let target = topic_name("target.topic", &name)?;
                 if topics.meta_if_there(&target).await?.is_none() {
@@ -195,7 +203,9 @@ async fn spans(
             spans.extend(all().zip(found).map(|(of, at)| (of, begin(at, ends(of)))));
         }
         Some(Bound::Last(last)) => {
-            spans.extend(all().map(|of| (of, begin(ends(of).1.saturating_sub(last as u64).max(ends(of).0), ends(of)))));
+            spans.extend(
+                all().map(|of| (of, begin(ends(of).1.saturating_sub(last as u64).max(ends(of).0), ends(of)))),
+            );
         }
         Some(Bound::Offsets(offsets)) => {
             for (partition, offset) in read_offsets("from.offsets", &offsets, count, &latest)? {

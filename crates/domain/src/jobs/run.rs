@@ -345,7 +345,11 @@ impl Runner {
                 }
             } else {
                 tracing::warn!(job = %self.kept.job.id, error = %failed, "cannot be kept for now");
-                shared.ports.clock.sleep_until(shared.ports.clock.monotonic() + Duration::from_millis(200)).await;
+                shared
+                    .ports
+                    .clock
+                    .sleep_until(shared.ports.clock.monotonic() + Duration::from_millis(200))
+                    .await;
             }
         }
     }

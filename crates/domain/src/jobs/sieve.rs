@@ -74,8 +74,14 @@ impl Sieve {
         Ok(sifted)
     }
 
-    async fn values(&self, filter: &Filter, events: &[(PartitionId, StoredRecord)]) -> Result<Vec<ShownValue>> {
-        let Some(schemas) = self.schemas.as_ref().filter(|_| filter.needs_data()) else { return Ok(Vec::new()) };
+    async fn values(
+        &self,
+        filter: &Filter,
+        events: &[(PartitionId, StoredRecord)],
+    ) -> Result<Vec<ShownValue>> {
+        let Some(schemas) = self.schemas.as_ref().filter(|_| filter.needs_data()) else {
+            return Ok(Vec::new());
+        };
         let framed = |(_, stored): &(_, StoredRecord)| EventSchemas::looks_framed(&stored.record);
         if !schemas.follows(&self.topic) && !events.iter().any(framed) {
             return Ok(Vec::new());

@@ -64,7 +64,12 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(ports: JobPorts, publisher: Arc<Publisher>, topics: Arc<Topics>, job: &Job) -> Result<Self> {
+    pub(super) fn new(
+        ports: JobPorts,
+        publisher: Arc<Publisher>,
+        topics: Arc<Topics>,
+        job: &Job,
+    ) -> Result<Self> {
         let source = job.topic()?;
         let Target::Topic(target) = &job.task.target;
         let target = crate::topics::topic_name("target.topic", target)?;
@@ -92,7 +97,8 @@ impl Sink {
                 (header::OFFSET, number(offset.into())),
                 (header::TIMESTAMP, number(record.timestamp.0.into())),
             ];
-            let said = said.map(|(name, value)| Header { name: ByteString::from_static(name), value: Some(value) });
+            let said =
+                said.map(|(name, value)| Header { name: ByteString::from_static(name), value: Some(value) });
             record.headers.extend(said);
             // It is written now: what it was is in its headers, and retention counts from here.
             record.timestamp = now;

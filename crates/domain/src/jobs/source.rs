@@ -237,11 +237,7 @@ impl Source {
 
     fn found(
         &mut self,
-        (partition, reader, outcome): (
-            PartitionId,
-            Option<Box<dyn LogReader>>,
-            Result<Outcome, PortError>,
-        ),
+        (partition, reader, outcome): (PartitionId, Option<Box<dyn LogReader>>, Result<Outcome, PortError>),
     ) -> Result<(), PortError> {
         let Some(lane) = self.lanes.get_mut(&partition) else { return Ok(()) };
         lane.reading = false;

@@ -32,7 +32,8 @@ pub(super) async fn list(jobs: &dyn JobStore) -> Result<Vec<Kept>> {
 pub(super) async fn get(jobs: &dyn JobStore, id: Uuid) -> Result<Kept> {
     let name = id.to_string();
     let stored = jobs.get(JobKind::Job, &name).await?;
-    let stored = stored.ok_or_else(|| Error::new(ErrorCode::ReplayNotFound, format!("there is no job `{id}`")))?;
+    let stored =
+        stored.ok_or_else(|| Error::new(ErrorCode::ReplayNotFound, format!("there is no job `{id}`")))?;
     Ok(Kept { job: Job::decode(&name, &stored.value)?, version: stored.version })
 }
 
@@ -47,9 +48,10 @@ pub(super) async fn create(jobs: &dyn JobStore, job: Job) -> Result<Kept> {
 /// # Errors
 /// `Conflict` where it is not.
 pub(super) async fn put(jobs: &dyn JobStore, kept: &Kept) -> Result<u64, PortError> {
-    let value = kept.job.encode().map_err(|error| {
-        PortError::new(ErrorKind::Unexpected, "job_store.put", error.detail().to_owned())
-    })?;
+    let value = kept
+        .job
+        .encode()
+        .map_err(|error| PortError::new(ErrorKind::Unexpected, "job_store.put", error.detail().to_owned()))?;
     jobs.put(JobKind::Job, &kept.job.id.to_string(), Expected::Version(kept.version), value).await
 }
 
