@@ -21,6 +21,8 @@ pub enum ErrorCode {
     SubscriptionNotFound,
     /// No such replay or other job.
     ReplayNotFound,
+    /// No such dead letter.
+    DeadLetterNotFound,
     /// Nothing of that name or at that place.
     NotFound,
     /// The place is there and does not take that method.
@@ -55,13 +57,14 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::TopicNotFound,
         Self::SubscriptionNotFound,
         Self::ReplayNotFound,
+        Self::DeadLetterNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::AlreadyExists,
@@ -88,6 +91,7 @@ impl ErrorCode {
             Self::TopicNotFound => "topic_not_found",
             Self::SubscriptionNotFound => "subscription_not_found",
             Self::ReplayNotFound => "replay_not_found",
+            Self::DeadLetterNotFound => "dead_letter_not_found",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AlreadyExists => "already_exists",
@@ -115,6 +119,7 @@ impl ErrorCode {
             Self::TopicNotFound => "No such topic",
             Self::SubscriptionNotFound => "No such subscription",
             Self::ReplayNotFound => "No such replay",
+            Self::DeadLetterNotFound => "No such dead letter",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::AlreadyExists => "It exists already",

@@ -26,7 +26,7 @@ pub mod header {
     pub(super) const SPECVERSION: &str = "ce_specversion";
     pub(crate) const ID: &str = "ce_id";
     pub(crate) const SOURCE: &str = "ce_source";
-    pub(super) const TYPE: &str = "ce_type";
+    pub(crate) const TYPE: &str = "ce_type";
     pub(super) const TIME: &str = "ce_time";
     pub(super) const SUBJECT: &str = "ce_subject";
     pub(super) const DATASCHEMA: &str = "ce_dataschema";

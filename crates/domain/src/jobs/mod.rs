@@ -20,7 +20,7 @@ mod request;
 mod run;
 mod sieve;
 mod sink;
-mod source;
+pub(crate) mod source;
 mod store;
 mod trial;
 
