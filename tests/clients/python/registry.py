@@ -2,8 +2,8 @@
 
 import os
 
-from confluent_kafka.schema_registry import SchemaRegistryClient, ServerConfig
-from confluent_kafka.schema_registry import Schema, SchemaReference
+from confluent_kafka.schema_registry import ConfigCompatibilityLevel as Level
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient, ServerConfig
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 client = SchemaRegistryClient({"url": os.environ["REGISTRY"]})
@@ -77,9 +77,9 @@ def compatibility():
     client.set_compatibility("payments-value", "NONE")
     assert client.get_compatibility("payments-value") == "NONE"
     client.register_schema("payments-value", other)
-    client.set_config("payments-value", ServerConfig(compatibility="BACKWARD", normalize=True))
+    client.set_config("payments-value", ServerConfig(compatibility=Level.BACKWARD))
     config = client.get_config("payments-value")
-    assert config.compatibility_level == "BACKWARD" and config.normalize
+    assert config.compatibility_level == "BACKWARD", config
     client.delete_config("payments-value")
     refused(404, 40408, client.get_compatibility, "payments-value")
     client.set_compatibility(level="BACKWARD")
