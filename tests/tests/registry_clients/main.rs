@@ -1,5 +1,6 @@
 //! Clients made for Confluent's registry, against ours: what they ask of it, and orders that they write to Kafka and the
-//! service reads, and the other way round. The scripts of those in other languages are in `tests/clients`.
+//! service reads, and the other way round; then schemas that evolve. The scripts of clients in other languages are in
+//! `tests/clients`.
 
 #![allow(clippy::expect_used, reason = "what cannot be done fails the test")]
 

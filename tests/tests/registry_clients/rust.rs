@@ -3,12 +3,12 @@
 use super::{Format, Orders, Place, schema_text};
 use event_streaming_tests::PATIENCE;
 use futures::future::join_all;
-use schema_registry_converter::prost_reflect::{DynamicMessage, SerializeOptions};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{Consumer, StreamConsumer},
     producer::{FutureProducer, FutureRecord},
 };
+use schema_registry_converter::prost_reflect::{DynamicMessage, SerializeOptions};
 use schema_registry_converter::{
     async_impl::{
         avro::{AvroDecoder, AvroEncoder},
@@ -29,7 +29,8 @@ impl Orders for RustClient {
     async fn produce(&self, place: &Place, format: Format, orders: &[Value]) {
         let settings = SrSettings::new(place.registry.clone());
         let schema = schema_of_orders(format);
-        let subject = || SubjectNameStrategy::TopicNameStrategyWithSchema(place.topic.clone(), false, schema.clone());
+        let subject =
+            || SubjectNameStrategy::TopicNameStrategyWithSchema(place.topic.clone(), false, schema.clone());
         let mut config = ClientConfig::new();
         let producer: FutureProducer =
             config.set("bootstrap.servers", &place.brokers).create().expect("a producer");
@@ -53,7 +54,7 @@ impl Orders for RustClient {
 
     async fn consume(&self, place: &Place, format: Format, count: usize) -> Vec<Value> {
         let settings = SrSettings::new(place.registry.clone());
-        let values = values(place, count).await;
+        let values = values_in(&place.brokers, &place.topic, count).await;
         match format {
             Format::Protobuf => {
                 let decoder = ProtoDecoder::new(settings);
@@ -67,7 +68,8 @@ impl Orders for RustClient {
             Format::Avro => {
                 let decoder = AvroDecoder::new(settings);
                 let orders = join_all(values.iter().map(|value| decoder.decode(Some(value)))).await;
-                let json = |order: apache_avro::types::Value| Value::try_from(order).expect("it has a JSON form");
+                let json =
+                    |order: apache_avro::types::Value| Value::try_from(order).expect("it has a JSON form");
                 orders.into_iter().map(|order| json(order.expect("it is read").value)).collect()
             }
             Format::Json => {
@@ -109,13 +111,13 @@ fn schema_of_orders(format: Format) -> SuppliedSchema {
     }
 }
 
-/// What lies in the topic, from its start.
-async fn values(place: &Place, count: usize) -> Vec<Vec<u8>> {
+/// What lies in a topic of one partition, from its start.
+pub(super) async fn values_in(brokers: &str, topic: &str, count: usize) -> Vec<Vec<u8>> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &place.brokers).set("group.id", "none").set("enable.auto.commit", "false");
+    config.set("bootstrap.servers", brokers).set("group.id", "none").set("enable.auto.commit", "false");
     let consumer: StreamConsumer = config.create().expect("a consumer");
     let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(&place.topic, 0, Offset::Beginning).expect("an offset");
+    assignment.add_partition_offset(topic, 0, Offset::Beginning).expect("an offset");
     consumer.assign(&assignment).expect("it is assigned");
     let mut values = Vec::new();
     while values.len() < count {
