@@ -167,7 +167,8 @@ impl Service {
             webhooks,
             Some(schemas.clone()),
         );
-        let job_ports = JobPorts { log: log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
+        let job_ports =
+            JobPorts { log: backends.log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
         let jobs = Jobs::new(
             job_ports,
             publisher.clone(),
