@@ -20,6 +20,7 @@ on_every_log!(
     what_was_handled_is_handled_once_more_when_its_topic_is_replayed,
     a_range_of_time_and_a_filter_are_kept_to,
     a_replay_ends_although_the_topic_goes_on_to_grow,
+    a_subscription_is_given_a_range_again_once_each_whatever_is_killed,
 );
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,6 +80,18 @@ impl Fixture {
         .await;
         assert_eq!(job["state"], "completed", "{job}");
         job
+    }
+
+    /// Acknowledges so many deliveries as they come: what arrives while a run of its key is out waits for it.
+    async fn handled(&self, name: &str, count: usize) -> Vec<Value> {
+        let mut handled = Vec::new();
+        while handled.len() < count {
+            let out = self.client.pull(name, 100, "20s").await;
+            assert!(!out.is_empty(), "only {} of {count} came", handled.len());
+            self.client.ack(name, &out).await;
+            handled.extend(out);
+        }
+        handled
     }
 
     async fn written(&self) -> Vec<Value> {
@@ -163,19 +176,11 @@ async fn what_was_handled_is_handled_once_more_when_its_topic_is_replayed(log: L
     let name = unique("sub");
     it.client.subscribe(&name, &it.topic, &json!({})).await;
     it.publish(60).await;
-    let first = it.client.pull_count(&name, 60).await;
-    it.client.ack(&name, &first).await;
+    it.handled(&name, 60).await;
     let path = format!("/replay?topic={}&fromTimestamp=0&filter=type%20%3D%3D%20%27odd%27", it.topic);
     let job = it.client.post(&path, &json!({})).await.expect(200);
     assert_eq!((&job["state"], &job["written"]), (&json!("completed"), &json!(30)));
-    // What arrives while a run of its key is out waits for it: decided as they come.
-    let mut again = Vec::new();
-    while again.len() < 30 {
-        let out = it.client.pull(&name, 100, "20s").await;
-        assert!(!out.is_empty(), "only {} came", again.len());
-        it.client.ack(&name, &out).await;
-        again.extend(out);
-    }
+    let again = it.handled(&name, 30).await;
     let mut came: Vec<i64> =
         again.iter().map(|it| it["event"]["data"]["n"].as_i64().expect("a number")).collect();
     came.sort_unstable();
@@ -231,6 +236,44 @@ async fn a_replay_ends_although_the_topic_goes_on_to_grow(log: Log) {
     assert_eq!(all.len(), 1_001);
     let replayed = all.iter().filter(|event| event["headers"]["es_replay_id"].is_string());
     assert!(replayed.clone().count() == 500 && replayed.clone().all(|event| event["data"]["n"] != 500));
+}
+
+/// An operator's remedy after a handler was mended: the same events for it alone, each once, with live ones beside.
+async fn a_subscription_is_given_a_range_again_once_each_whatever_is_killed(log: Log) {
+    let it = fixture(&log).await;
+    let (name, other) = (unique("sub"), unique("other"));
+    for name in [&name, &other] {
+        it.client.subscribe(name, &it.topic, &json!({})).await;
+    }
+    it.publish(300).await;
+    it.handled(&name, 300).await;
+    it.handled(&other, 300).await;
+    let body = json!({
+        "topic": it.topic, "target": {"subscription": name}, "filter": "type == 'odd'",
+        "ratePerSecond": 100, "batchSize": 10,
+    });
+    let job = it.client.post("/v1/replays", &body).await.expect(202);
+    assert_eq!(job["target"]["subscription"], json!(name));
+    let id = job["id"].as_str().expect("an id").to_owned();
+    let mut again = it.handled(&name, 40).await;
+    let it = it.killed().await;
+    it.client.publish_batch(&it.topic, &[json!({"key": "live", "type": "odd", "data": {"n": 1001}})]).await;
+    // With deduplication on, what the kill had queued twice is one.
+    again.extend(it.handled(&name, 151 - again.len()).await);
+    let job = it.completed(&id).await;
+    assert_eq!(job["written"], 150);
+    let mut came: Vec<i64> =
+        again.iter().map(|it| it["event"]["data"]["n"].as_i64().expect("a number")).collect();
+    came.sort_unstable();
+    let expected: Vec<i64> = (0..300).filter(|n| n % 2 == 1).chain([1001]).collect();
+    assert_eq!(came, expected);
+    for delivery in &again {
+        assert_eq!((&delivery["event"]["topic"], &delivery["attempt"]), (&json!(it.topic), &json!(1)));
+    }
+    assert!(it.client.pull(&name, 100, "1s").await.is_empty());
+    let live = it.handled(&other, 1).await;
+    assert_eq!(live[0]["event"]["data"]["n"], 1001, "nobody else is given them");
+    assert!(it.client.pull(&other, 100, "1s").await.is_empty());
 }
 
 /// What was aborted is not replayed, and the markers that transactions leave, at the very end too, are no events

@@ -10,7 +10,7 @@ use crate::{
 };
 use domain::{
     Error, Result,
-    jobs::{Bound, Job, NewReplay, Progress, State, Target},
+    jobs::{Bound, Job, NewReplay, Progress, State},
 };
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use ports::Timestamp;
@@ -144,6 +144,7 @@ fn said(request: CreateReplayRequest) -> Result<NewReplay> {
         to: bound("to", request.to)?,
         filter: request.filter,
         target_topic: Some(request.target_topic).filter(|topic| !topic.is_empty()),
+        target_subscription: Some(request.target_subscription).filter(|name| !name.is_empty()),
         rate_per_second: request.rate_per_second,
         bytes_per_second: request.bytes_per_second,
         speed: request.speed,
@@ -153,13 +154,15 @@ fn said(request: CreateReplayRequest) -> Result<NewReplay> {
 
 fn shown(job: &Job, now: Timestamp) -> Replay {
     let progress = &job.progress;
-    let Target::Topic(target_topic) = job.task.target.clone();
+    let target = &job.task.target;
+    let text = |of: Option<&str>| of.unwrap_or_default().to_owned();
     Replay {
         id: job.id.to_string(),
         state: job.state.as_str().to_owned(),
         topic: job.task.topic.clone(),
         filter: job.task.filter.clone(),
-        target_topic,
+        target_topic: text(target.topic()),
+        target_subscription: text(target.subscription()),
         read: progress.read as i64,
         matched: progress.matched as i64,
         written: progress.written as i64,

@@ -57,16 +57,26 @@ fn read_new(body: &str) -> Result<(NewReplay, bool)> {
         "dryRun",
     ];
     let mut object = Object::body(body, &KNOWN)?;
-    let target_topic = match object.raw("target") {
-        None => None,
+    let (target_topic, target_subscription) = match object.raw("target") {
+        None => (None, None),
         Some(raw) => {
             let mut target = Object::at("target", raw, &["topic", "subscription", "dedup"])?;
-            for field in ["subscription", "dedup"] {
-                if target.raw(field).is_some() {
-                    return Err(Error::not_built(format!("target.{field}")));
+            let dedup = target.string("dedup")?;
+            let (topic, subscription) = (target.string("topic")?, target.string("subscription")?);
+            match dedup.as_deref() {
+                None => {}
+                Some("again") if subscription.is_some() => {}
+                Some("again" | "skip-done") if subscription.is_none() => {
+                    let message = "is for a subscription; of a topic's consumers each decides for itself";
+                    return Err(Error::invalid("target.dedup", message));
+                }
+                Some("skip-done") => return Err(Error::not_built("target.dedup")),
+                Some(other) => {
+                    let message = format!("must be `again` or `skip-done` (given: {:?})", short(other));
+                    return Err(Error::invalid("target.dedup", message));
                 }
             }
-            target.string("topic")?
+            (topic, subscription)
         }
     };
     let new = NewReplay {
@@ -75,6 +85,7 @@ fn read_new(body: &str) -> Result<(NewReplay, bool)> {
         to: object.raw("to").map(|raw| read_bound("to", raw)).transpose()?,
         filter: object.string("filter")?,
         target_topic,
+        target_subscription,
         rate_per_second: object.integer("ratePerSecond")?,
         bytes_per_second: object.integer("bytesPerSecond")?,
         speed: object.number("speed")?,
@@ -169,7 +180,10 @@ fn shown(call: &Call<'_>, status: StatusCode, job: &Job) -> Reply {
 
 fn show(job: &Job, now: Timestamp) -> Value {
     let progress = &job.progress;
-    let Target::Topic(target) = &job.task.target;
+    let target = match &job.task.target {
+        Target::Topic(topic) => json!({"topic": topic}),
+        Target::Subscription { name, .. } => json!({"subscription": name, "dedup": "again"}),
+    };
     let outlook = job.outlook(now);
     json!({
         "id": job.id.to_string(),
@@ -177,7 +191,7 @@ fn show(job: &Job, now: Timestamp) -> Value {
         "state": job.state.as_str(),
         "topic": job.task.topic,
         "filter": job.task.filter,
-        "target": {"topic": target},
+        "target": target,
         "ratePerSecond": job.task.rate_per_second,
         "bytesPerSecond": job.task.bytes_per_second,
         "speed": job.task.speed,
@@ -262,6 +276,8 @@ mod tests {
             (r#"{"topic":"a","to":{"offsets":{"0":"x"}}}"#, "to.offsets.0"),
             (r#"{"topic":"a","target":"b"}"#, "target"),
             (r#"{"topic":"a","target":{"topic":1}}"#, "target.topic"),
+            (r#"{"topic":"a","target":{"topic":"b","dedup":"again"}}"#, "target.dedup"),
+            (r#"{"topic":"a","target":{"subscription":"b","dedup":"never"}}"#, "target.dedup"),
             (r#"{"topic":"a","speed":"fast"}"#, "speed"),
             (r#"{"topic":"a","ratePerSecond":1.5}"#, "ratePerSecond"),
             (r#"{"topic":"a","dryRun":1}"#, "dryRun"),

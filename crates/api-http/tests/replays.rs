@@ -126,11 +126,22 @@ async fn bad_input_names_its_field() {
             "from.offsets.9",
         ),
         (json!({"topic": "orders", "target": {"topic": "again"}, "batchSize": 0}), 400, "batchSize"),
-        (json!({"topic": "orders", "target": {"subscription": "mail"}}), 501, "target.subscription"),
+        (
+            json!({"topic": "orders", "target": {"topic": "again", "subscription": "mail"}}),
+            400,
+            "target.subscription",
+        ),
+        (
+            json!({"topic": "orders", "target": {"subscription": "mail", "dedup": "skip-done"}}),
+            501,
+            "target.dedup",
+        ),
     ] {
         let answer = front.post("/v1/replays", &body).await;
         assert_eq!((answer.status.as_u16(), answer.field()), (status, field), "{body}");
     }
+    let nobody = json!({"topic": "orders", "target": {"subscription": "nobody"}});
+    assert_eq!(front.post("/v1/replays", &nobody).await.expect(404)["code"], "subscription_not_found");
     let missing = json!({"topic": "nowhere", "target": {"topic": "again"}});
     assert_eq!(front.post("/v1/replays", &missing).await.expect(404)["code"], "topic_not_found");
 }

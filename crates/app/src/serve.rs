@@ -147,15 +147,6 @@ impl Service {
             Some(backends.idempotency.clone()),
             Some(schemas.clone()),
         ));
-        let job_ports = JobPorts { log: log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
-        let jobs = Jobs::new(
-            job_ports,
-            publisher.clone(),
-            topics.clone(),
-            limits.clone(),
-            Some(schemas.clone()),
-            config.jobs(),
-        );
         let browser = Arc::new(Browser::new(log.clone(), topics.clone(), limits.clone(), clock.clone()));
         let ports = SubscriptionPorts {
             log,
@@ -175,6 +166,17 @@ impl Service {
             delivery,
             webhooks,
             Some(schemas.clone()),
+        );
+        let job_ports =
+            JobPorts { log: backends.log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
+        let jobs = Jobs::new(
+            job_ports,
+            publisher.clone(),
+            topics.clone(),
+            subscriptions.clone(),
+            limits.clone(),
+            Some(schemas.clone()),
+            config.jobs(),
         );
         let state = config.state.backend;
         // What values follow is known before anything is delivered.

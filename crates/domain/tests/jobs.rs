@@ -9,6 +9,7 @@ use bytes::Bytes;
 use domain::{
     ErrorCode, Event,
     jobs::{Bound, Job, JobPorts, Jobs, JobsConfig, NewReplay, State, header},
+    subscriptions::{AckRequest, NewSubscription, Subscriptions},
     topics::NewTopic,
 };
 use ports::{
@@ -48,6 +49,7 @@ fn process(world: &World, log: Arc<dyn EventLog>, jobs: Arc<dyn JobStore>, share
         ports,
         world.publisher(),
         world.topics(),
+        world.subscriptions(),
         limits,
         None,
         JobsConfig { shared, ..JobsConfig::default() },
@@ -636,4 +638,126 @@ async fn an_earlier_replay_leaves_no_trace_in_the_headers_of_a_later_one() {
     assert_eq!(header_of(&again.record, header::REPLAY_ID).unwrap(), second.id.to_string());
     assert_eq!(header_of(&again.record, header::TOPIC).unwrap(), TARGET);
     assert_eq!(Event::from_record(&again.record).id.as_deref(), Some("0"));
+}
+
+/// A process with a subscription, its jobs, and a client.
+struct Consumer {
+    world: World,
+    subscriptions: Arc<Subscriptions>,
+    jobs: Arc<Jobs>,
+}
+
+impl Consumer {
+    async fn new(world: World, new: NewSubscription) -> Self {
+        let subscriptions = world.subscriptions();
+        subscriptions.start().await.unwrap();
+        subscriptions.create(new).await.unwrap();
+        let ports =
+            JobPorts { log: world.memory.log(), jobs: world.memory.jobs(), clock: world.clock.clone() };
+        let (publisher, topics, limits) = (world.publisher(), world.topics(), Arc::new(world.limits.clone()));
+        let jobs =
+            Jobs::new(ports, publisher, topics, subscriptions.clone(), limits, None, JobsConfig::default());
+        Self { world, subscriptions, jobs }
+    }
+
+    /// Acknowledges what comes until nothing comes any more; each as its partition and offset.
+    async fn handle(&self) -> Vec<(u32, u64)> {
+        let mut handled = Vec::new();
+        loop {
+            let pulled =
+                self.subscriptions.pull(MAIL, Some(100), Some(Duration::from_secs(5))).await.unwrap();
+            if pulled.deliveries.is_empty() {
+                return handled;
+            }
+            let ack = pulled.deliveries.iter().map(|of| of.ack_id.clone()).collect();
+            handled.extend(pulled.deliveries.iter().map(|of| {
+                assert_eq!(of.topic.as_str(), TOPIC);
+                (of.partition, of.record.offset)
+            }));
+            let request = AckRequest { ack, ..AckRequest::default() };
+            for (_, status) in self.subscriptions.acknowledge(MAIL, request).await.unwrap() {
+                assert_eq!(status.as_str(), "ok");
+            }
+        }
+    }
+}
+
+const MAIL: &str = "mail";
+
+fn mail() -> NewSubscription {
+    NewSubscription { name: MAIL.into(), topics: vec![TOPIC.into()], ..NewSubscription::default() }
+}
+
+fn to_mail() -> NewReplay {
+    NewReplay { topic: TOPIC.into(), target_subscription: Some(MAIL.into()), ..NewReplay::default() }
+}
+
+/// What an operator wants who has mended a handler: the same events, for it alone, once each.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_given_a_range_again_that_it_has_handled_and_its_own_progress_stays() {
+    let world = world().await;
+    fill(&world, 30).await;
+    let it = Consumer::new(world, mail()).await;
+    let all: BTreeSet<(u32, u64)> = (0..PARTITIONS).flat_map(|p| (0..30).map(move |o| (p, o))).collect();
+    assert_eq!(it.handle().await.into_iter().collect::<BTreeSet<_>>(), all);
+    let new = NewReplay { filter: Some("type == 'odd'".into()), ..to_mail() };
+    let job = done(&it.jobs, &it.jobs.replay(new.clone()).await.unwrap()).await;
+    assert_eq!((job.state, job.progress.written), (State::Completed, 60), "{:?}", job.error);
+    append(&it.world, 0, [0], 1_000).await;
+    let mut again = it.handle().await;
+    again.sort_unstable();
+    let odd = (0..PARTITIONS)
+        .flat_map(|p| (0..30).map(move |o| (p, o)))
+        .filter(|(p, o)| (30 * u64::from(*p) + o) % 2 == 1);
+    let expected: Vec<_> = odd.chain([(0, 30)]).collect::<BTreeSet<_>>().into_iter().collect();
+    assert_eq!(again, expected, "each of the range once, where it first lay, and the live one");
+    let view = it.subscriptions.get(MAIL).await.unwrap();
+    assert_eq!(view.lag, 0);
+    // Another replay of it is another delivery.
+    done(&it.jobs, &it.jobs.replay(new).await.unwrap()).await;
+    assert_eq!(it.handle().await.len(), 60);
+}
+
+/// Each key of what is replayed keeps its order, although it waits in another topic by then.
+#[tokio::test(start_paused = true)]
+async fn what_is_replayed_into_a_subscription_keeps_the_order_of_its_keys_and_its_filter() {
+    let world = world().await;
+    append(&world, 2, (0..80).map(|_| 0), 0).await;
+    let it = Consumer::new(world, NewSubscription { filter: Some("type == 'even'".into()), ..mail() }).await;
+    assert_eq!(it.handle().await.len(), 40);
+    let job = done(&it.jobs, &it.jobs.replay(to_mail()).await.unwrap()).await;
+    assert_eq!((job.progress.read, job.progress.matched), (80, 40), "what it does not want is not queued");
+    let again = it.handle().await;
+    let mut by_key: HashMap<u64, Vec<u64>> = HashMap::new();
+    for (_, offset) in &again {
+        by_key.entry(offset % 7).or_default().push(*offset);
+    }
+    assert_eq!(again.len(), 40);
+    assert!(by_key.values().all(|offsets| offsets.is_sorted()), "{by_key:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_into_a_subscription_is_refused_where_it_would_go_round_and_fails_when_that_goes() {
+    let world = world().await;
+    fill(&world, 30).await;
+    let it = Consumer::new(world, mail()).await;
+    let letters = NewTopic { name: "mail.dlq".into(), partitions: Some(1), ..NewTopic::default() };
+    it.world.topics().create(letters).await.unwrap();
+    let round = NewReplay { topic: "mail.dlq".into(), ..to_mail() };
+    let error = it.jobs.replay(round).await.unwrap_err();
+    assert_eq!((error.code(), error.fields()[0].field.as_str()), (ErrorCode::InvalidRequest, "topic"));
+    let both = NewReplay { target_topic: Some(TARGET.into()), ..to_mail() };
+    assert_eq!(it.jobs.replay(both).await.unwrap_err().fields()[0].field, "target.subscription");
+    let nobody = NewReplay { target_subscription: Some("nobody".into()), ..to_mail() };
+    assert_eq!(it.jobs.replay(nobody).await.unwrap_err().code(), ErrorCode::SubscriptionNotFound);
+    let job = it.jobs.replay(NewReplay { rate_per_second: Some(10), ..to_mail() }).await.unwrap();
+    it.world.clock.sleep_until(it.world.clock.monotonic() + 3 * SECOND).await;
+    it.subscriptions.delete(MAIL).await.unwrap();
+    it.subscriptions.create(mail()).await.unwrap();
+    let job = done(&it.jobs, &job).await;
+    assert_eq!(job.state, State::Failed);
+    assert!(job.error.clone().unwrap().contains("mail"), "{:?}", job.error);
+    let topics: Vec<_> =
+        it.world.topics().list().await.unwrap().into_iter().map(|of| of.name.to_string()).collect();
+    assert!(!topics.contains(&"mail.queue".to_owned()), "the queue goes with its subscription: {topics:?}");
 }

@@ -81,6 +81,7 @@ impl Front {
             job_ports,
             publisher.clone(),
             topics.clone(),
+            subscriptions.clone(),
             limits.clone(),
             Some(schemas.clone()),
             JobsConfig::default(),

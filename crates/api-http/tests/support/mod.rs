@@ -95,6 +95,7 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         job_ports,
         publisher.clone(),
         topics.clone(),
+        subscriptions.clone(),
         limits.clone(),
         Some(schemas.clone()),
         JobsConfig::default(),

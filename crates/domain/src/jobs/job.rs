@@ -65,6 +65,32 @@ pub enum Target {
     /// A topic: each event to the partition that it has where it is the topic that it is read from, else to the
     /// one that the topic's own rule gives.
     Topic(String),
+    /// One subscription, whose handlers are given the events beside its own, however often they were given them
+    /// before; its own progress stays as it is.
+    Subscription {
+        /// Its name.
+        name: String,
+        /// What tells it from another one that is given its name.
+        uid: Uuid,
+    },
+}
+
+impl Target {
+    /// The topic, where it is one.
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            Self::Topic(topic) => Some(topic),
+            Self::Subscription { .. } => None,
+        }
+    }
+
+    /// The subscription, where it is one.
+    pub fn subscription(&self) -> Option<&str> {
+        match self {
+            Self::Topic(_) => None,
+            Self::Subscription { name, .. } => Some(name),
+        }
+    }
 }
 
 /// What a job does.
@@ -81,6 +107,9 @@ pub struct Task {
     pub until: Option<i64>,
     /// Which of the others are wanted: all of them where nothing is said.
     pub filter: Option<String>,
+    /// The filter of the subscription that they go to, as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_filter: Option<String>,
     /// Where they go.
     pub target: Target,
     /// The most events of a second.

@@ -34,6 +34,7 @@ use crate::{
     event_schemas::EventSchemas,
     limits::Limits,
     publish::Publisher,
+    subscriptions::Subscriptions,
     topics::Topics,
 };
 use parking_lot::Mutex;
@@ -90,6 +91,7 @@ struct Shared {
     ports: JobPorts,
     publisher: Arc<Publisher>,
     topics: Arc<Topics>,
+    subscriptions: Arc<Subscriptions>,
     limits: Arc<Limits>,
     schemas: Option<Arc<EventSchemas>>,
     config: JobsConfig,
@@ -118,11 +120,12 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Jobs that write through `publisher`'s log and follow its rules for partitions.
+    /// Jobs that follow `publisher`'s rules for partitions, and write to the queues of `subscriptions`.
     pub fn new(
         ports: JobPorts,
         publisher: Arc<Publisher>,
         topics: Arc<Topics>,
+        subscriptions: Arc<Subscriptions>,
         limits: Arc<Limits>,
         schemas: Option<Arc<EventSchemas>>,
         config: JobsConfig,
@@ -131,6 +134,7 @@ impl Jobs {
             ports,
             publisher,
             topics,
+            subscriptions,
             limits,
             schemas,
             config,
@@ -157,7 +161,8 @@ impl Jobs {
     /// or too many jobs are.
     pub async fn replay(&self, new: NewReplay) -> Result<Job> {
         let shared = &self.shared;
-        let (task, progress) = new.decide(&shared.ports, &shared.topics, &shared.limits).await?;
+        let (task, progress) =
+            new.decide(&shared.ports, &shared.topics, &shared.subscriptions, &shared.limits).await?;
         self.begin(Kind::Replay, task, progress).await
     }
 
@@ -167,7 +172,8 @@ impl Jobs {
     /// As [`Self::replay`]; `Unavailable` where the log, or the registry of schemas, does not serve.
     pub async fn try_replay(&self, new: NewReplay) -> Result<Trial> {
         let shared = &self.shared;
-        let (task, progress) = new.decide(&shared.ports, &shared.topics, &shared.limits).await?;
+        let (task, progress) =
+            new.decide(&shared.ports, &shared.topics, &shared.subscriptions, &shared.limits).await?;
         trial::run(shared, &task, &progress).await
     }
 

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     filter::Filter,
     limits::Limits,
+    subscriptions::Subscriptions,
     topics::{Topics, topic_name},
 };
 use ports::{Offset, PartitionId, Position, Timestamp, TopicName};
@@ -46,6 +47,8 @@ pub struct NewReplay {
     pub filter: Option<String>,
     /// The topic to write to.
     pub target_topic: Option<String>,
+    /// Or the subscription to deliver to.
+    pub target_subscription: Option<String>,
     /// The most events of a second.
     pub rate_per_second: Option<i64>,
     /// The most bytes of a second.
@@ -62,6 +65,7 @@ impl NewReplay {
         self,
         ports: &JobPorts,
         topics: &Topics,
+        subscriptions: &Subscriptions,
         limits: &Limits,
     ) -> Result<(Task, Progress)> {
         let topic = topic_name("topic", &self.topic)?;
@@ -103,11 +107,28 @@ impl NewReplay {
             }
         };
         let there = topics.meta_if_there(&topic).await?.ok_or_else(|| Error::topic_not_found(&topic))?;
-        let target = match self.target_topic {
-            None => {
-                return Err(Error::invalid("target", "is missing; it must be as {\"topic\": \"orders\"}"));
+        let mut target_filter = None;
+        let target = match (self.target_topic, self.target_subscription) {
+            (None, None) => {
+                let message =
+                    "is missing; it must be as {\"topic\": \"orders\"} or {\"subscription\": \"mail\"}";
+                return Err(Error::invalid("target", message));
             }
-            Some(name) => {
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid("target.subscription", "must not be given beside `target.topic`"));
+            }
+            (None, Some(name)) => {
+                let definition = subscriptions.definition(&name)?;
+                if definition.dead_letter_policy().topic == topic {
+                    let message = format!(
+                        "holds the dead letters of `{name}` itself, which would come back to it; redrive them instead"
+                    );
+                    return Err(Error::invalid("topic", message));
+                }
+                target_filter.clone_from(&definition.filter);
+                Target::Subscription { name, uid: definition.uid }
+            }
+            (Some(name), None) => {
                 let target = topic_name("target.topic", &name)?;
                 if topics.meta_if_there(&target).await?.is_none() {
                     return Err(Error::topic_not_found(&target).with_field("target.topic", "does not exist"));
@@ -127,6 +148,7 @@ impl NewReplay {
             since,
             until,
             filter: self.filter,
+            target_filter,
             target,
             rate_per_second,
             bytes_per_second,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::{Error, ErrorCode};
 use futures::future::{Either, select};
-use ports::{ErrorKind, Monotonic, PartitionId, PortError, Retry, StoredRecord, Timestamp};
+use ports::{ErrorKind, Monotonic, PartitionId, PortError, Retry, StoredRecord, Timestamp, TopicName};
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
@@ -86,8 +86,7 @@ impl Runner {
         let job = self.kept.job.clone();
         let failed = |error: Error| End::Failed(error.detail().to_owned());
         let topic = job.topic().map_err(failed)?;
-        let sink = Sink::new(shared.ports.clone(), shared.publisher.clone(), shared.topics.clone(), &job);
-        let sink = sink.map_err(failed)?;
+        let sink = Sink::new(shared.clone(), &job).map_err(failed)?;
         let limits = &shared.limits.expressions;
         let sieve = Sieve::new(&job.task, topic.clone(), limits, shared.schemas.clone()).map_err(failed)?;
         self.check_topic().await?;
@@ -132,8 +131,8 @@ impl Runner {
         let (matched, errors) = (sifted.0.len() as u64, sifted.1);
         if matched > 0 {
             let bytes = sifted.0.iter().map(|(_, stored)| stored.record.size()).sum();
-            let moved = self.prepare(sink, sifted.0).await?;
-            self.write(sink, moved).await?;
+            let (target, moved) = self.prepare(sink, sifted.0).await?;
+            self.write(sink, &target, moved).await?;
             pace.spent(self.shared.ports.clock.monotonic(), matched as usize, bytes);
         }
         let progress = &mut self.kept.job.progress;
@@ -170,10 +169,10 @@ impl Runner {
         &mut self,
         sink: &Sink,
         events: Vec<(PartitionId, StoredRecord)>,
-    ) -> Result<Vec<Moved>, End> {
+    ) -> Result<(TopicName, Vec<Moved>), End> {
         loop {
             match self.alive(sink.prepare(events.clone())).await? {
-                Ok(moved) => return Ok(moved),
+                Ok(prepared) => return Ok(prepared),
                 Err(error) if matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Timeout) => {
                     self.wait_out("written", error.detail()).await?;
                 }
@@ -182,9 +181,9 @@ impl Runner {
         }
     }
 
-    async fn write(&mut self, sink: &Sink, mut moved: Vec<Moved>) -> Result<(), End> {
+    async fn write(&mut self, sink: &Sink, target: &TopicName, mut moved: Vec<Moved>) -> Result<(), End> {
         loop {
-            let Left { again, reason, refused } = self.alive(sink.write(moved)).await?;
+            let Left { again, reason, refused } = self.alive(sink.write(target, moved)).await?;
             if let Some(reason) = refused {
                 return Err(End::Failed(reason));
             }

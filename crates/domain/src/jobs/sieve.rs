@@ -14,7 +14,8 @@ pub(super) struct Sieve {
     topic: TopicName,
     since: Option<i64>,
     until: Option<i64>,
-    filter: Option<Filter>,
+    /// All of them must want an event.
+    filters: Vec<Filter>,
     schemas: Option<Arc<EventSchemas>>,
 }
 
@@ -35,11 +36,12 @@ impl Sieve {
         limits: &FilterLimits,
         schemas: Option<Arc<EventSchemas>>,
     ) -> Result<Self> {
-        let filter = task.filter.as_ref().map(|text| Filter::compile(text, limits));
-        let filter = filter.transpose().map_err(|error| {
+        let texts = [&task.target_filter, &task.filter].into_iter().flatten();
+        let filters = texts.map(|text| Filter::compile(text, limits));
+        let filters = filters.collect::<std::result::Result<_, _>>().map_err(|error| {
             Error::new(ErrorCode::InvalidRequest, format!("its filter does not compile any more: {error}"))
         })?;
-        Ok(Self { topic, since: task.since, until: task.until, filter, schemas })
+        Ok(Self { topic, since: task.since, until: task.until, filters, schemas })
     }
 
     /// Takes out what is not wanted.
@@ -52,8 +54,10 @@ impl Sieve {
             let time = stored.record.timestamp.0;
             time >= since && until.is_none_or(|until| time < until)
         });
-        let Some(filter) = &self.filter else { return Ok(Sifted { events, errors: 0 }) };
-        let values = self.values(filter, &events).await?;
+        if self.filters.is_empty() {
+            return Ok(Sifted { events, errors: 0 });
+        }
+        let values = self.values(&events).await?;
         let mut values = values.into_iter();
         let mut sifted = Sifted { events: Vec::with_capacity(events.len()), errors: 0 };
         for (partition, record) in events {
@@ -63,10 +67,16 @@ impl Sieve {
                 _ => None,
             };
             let topic = self.topic.as_str();
-            match filter.matches(&FilterInput { topic, partition, record: &record, decoded }) {
-                Ok(true) => sifted.events.push((partition, record)),
-                Ok(false) => {}
-                Err(_) => sifted.errors += 1,
+            let input = FilterInput { topic, partition, record: &record, decoded };
+            match self
+                .filters
+                .iter()
+                .map(|filter| filter.matches(&input))
+                .find(|matches| *matches != Ok(true))
+            {
+                None => sifted.events.push((partition, record)),
+                Some(Err(_)) => sifted.errors += 1,
+                Some(Ok(_)) => {}
             }
             // Evaluating is work for a processor: others have their turn.
             tokio::task::coop::consume_budget().await;
@@ -74,12 +84,9 @@ impl Sieve {
         Ok(sifted)
     }
 
-    async fn values(
-        &self,
-        filter: &Filter,
-        events: &[(PartitionId, StoredRecord)],
-    ) -> Result<Vec<ShownValue>> {
-        let Some(schemas) = self.schemas.as_ref().filter(|_| filter.needs_data()) else {
+    async fn values(&self, events: &[(PartitionId, StoredRecord)]) -> Result<Vec<ShownValue>> {
+        let needs_data = self.filters.iter().any(Filter::needs_data);
+        let Some(schemas) = self.schemas.as_ref().filter(|_| needs_data) else {
             return Ok(Vec::new());
         };
         let framed = |(_, stored): &(_, StoredRecord)| EventSchemas::looks_framed(&stored.record);

@@ -1,19 +1,19 @@
 //! Where a job's events go.
 
 use super::{
-    JobPorts,
+    Shared,
     job::{Job, Target},
 };
 use crate::{
     error::{Error, Result},
     event::header::OWN_PREFIX,
-    publish::Publisher,
-    topics::Topics,
+    subscriptions::Queue,
 };
 use bytes::Bytes;
 use bytestring::ByteString;
 use ports::{AppendRequest, Effect, Header, PartitionId, PortError, Record, Retry, StoredRecord, TopicName};
 use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
 
 /// Names of the headers that a replayed event has beside its own. They say where it lay when it was replayed last.
 pub mod header {
@@ -54,39 +54,41 @@ pub(super) struct Left {
 
 /// Writes a job's events.
 pub(super) struct Sink {
-    ports: JobPorts,
-    publisher: Arc<Publisher>,
-    topics: Arc<Topics>,
-    id: ByteString,
+    shared: Arc<Shared>,
+    id: Uuid,
     source: TopicName,
-    target: TopicName,
-    same: bool,
+    source_id: String,
+    target: Target,
 }
 
 impl Sink {
-    pub(super) fn new(
-        ports: JobPorts,
-        publisher: Arc<Publisher>,
-        topics: Arc<Topics>,
-        job: &Job,
-    ) -> Result<Self> {
-        let source = job.topic()?;
-        let Target::Topic(target) = &job.task.target;
-        let target = crate::topics::topic_name("target.topic", target)?;
-        let same = target == source;
-        Ok(Self { ports, publisher, topics, id: job.id.to_string().into(), source, target, same })
+    pub(super) fn new(shared: Arc<Shared>, job: &Job) -> Result<Self> {
+        let (source, source_id) = (job.topic()?, job.task.topic_id.clone());
+        Ok(Self { shared, id: job.id, source, source_id, target: job.task.target.clone() })
     }
 
-    /// Makes the records that are written for events.
+    /// Makes the records that are written for events, and says to which topic.
     ///
     /// # Errors
     /// The target is gone, or is not known for now.
-    pub(super) async fn prepare(&self, events: Vec<(PartitionId, StoredRecord)>) -> Result<Vec<Moved>> {
-        let meta = self.topics.meta_if_there(&self.target).await?;
-        let meta = meta.ok_or_else(|| Error::topic_not_found(&self.target))?;
-        let now = self.ports.clock.wall();
+    pub(super) async fn prepare(
+        &self,
+        events: Vec<(PartitionId, StoredRecord)>,
+    ) -> Result<(TopicName, Vec<Moved>)> {
+        let place: Place = match &self.target {
+            Target::Topic(name) => {
+                let target = crate::topics::topic_name("target.topic", name)?;
+                let meta = self.shared.topics.meta_if_there(&target).await?;
+                let meta = meta.ok_or_else(|| Error::topic_not_found(&target))?;
+                Place::Topic { same: target == self.source, partitions: meta.partitions, target }
+            }
+            Target::Subscription { name, uid } => {
+                Place::Queue(self.shared.subscriptions.queue(name, *uid).await?)
+            }
+        };
+        let now = self.shared.ports.clock.wall();
         let topic = Bytes::copy_from_slice(self.source.as_str().as_bytes());
-        let id = self.id.clone().into_bytes();
+        let id = Bytes::from(self.id.to_string());
         let moved = events.into_iter().map(|(partition, StoredRecord { offset, mut record })| {
             record.headers.retain(|of| !of.name.starts_with(OWN_PREFIX) || !header::ALL.contains(&&*of.name));
             let number = |number: i128| Bytes::from(number.to_string());
@@ -100,23 +102,36 @@ impl Sink {
             let said =
                 said.map(|(name, value)| Header { name: ByteString::from_static(name), value: Some(value) });
             record.headers.extend(said);
+            let (to, mut record) = match &place {
+                Place::Topic { same, partitions, .. } if *same && partition < *partitions => {
+                    (partition, record)
+                }
+                Place::Topic { target, partitions, .. } => {
+                    (self.shared.publisher.partition_for(target, &record, *partitions), record)
+                }
+                // In an epoch of its own: it is delivered, however often it was before.
+                Place::Queue(queue) => {
+                    queue.record((&self.source_id, &self.source, partition, offset), self.id, record)
+                }
+            };
             // It is written now: what it was is in its headers, and retention counts from here.
             record.timestamp = now;
-            let to = if self.same && partition < meta.partitions {
-                partition
-            } else {
-                self.publisher.partition_for(&self.target, &record, meta.partitions)
-            };
             Moved { from: (partition, offset), to, record }
         });
-        Ok(moved.collect())
+        let moved = moved.collect();
+        let target = match place {
+            Place::Topic { target, .. } => target,
+            Place::Queue(queue) => queue.topic,
+        };
+        Ok((target, moved))
     }
 
-    /// Writes records, and answers what did not arrive. One whose outcome is not known counts as not arrived.
-    pub(super) async fn write(&self, moved: Vec<Moved>) -> Left {
+    /// Writes records to a topic, and answers what did not arrive. One whose outcome is not known counts as not
+    /// arrived.
+    pub(super) async fn write(&self, target: &TopicName, moved: Vec<Moved>) -> Left {
         let records = moved.iter().map(|moved| (moved.to, moved.record.clone())).collect();
-        let request = AppendRequest { topic: self.target.clone(), records, timeout: APPEND_WITHIN };
-        let mut result = self.ports.log.append(request).await;
+        let request = AppendRequest { topic: target.clone(), records, timeout: APPEND_WITHIN };
+        let mut result = self.shared.ports.log.append(request).await;
         if let Some(late) = result.late.take() {
             // The log's own word: with it nothing need be written twice.
             for (index, outcome) in late.await {
@@ -137,8 +152,9 @@ impl Sink {
                 Some(error) if is_final(&error) => {
                     let (partition, offset) = moved.from;
                     let reason = format!(
-                        "the event at partition {partition}, offset {offset} of `{}` cannot be written to `{}`: {}",
-                        self.source, self.target, error
+                        "the event at partition {partition}, offset {offset} of `{}` cannot be written to `{target}`: \
+                         {error}",
+                        self.source
                     );
                     left.refused.get_or_insert(reason);
                 }
@@ -150,6 +166,17 @@ impl Sink {
         }
         left
     }
+}
+
+/// Where a batch goes.
+enum Place {
+    Topic {
+        target: TopicName,
+        /// Whether it is the one that is read.
+        same: bool,
+        partitions: u32,
+    },
+    Queue(Queue),
 }
 
 /// Whether trying again cannot help.
