@@ -65,6 +65,7 @@ fn code(code: ErrorCode) -> Code {
         ErrorCode::TopicNotFound
         | ErrorCode::SubscriptionNotFound
         | ErrorCode::ReplayNotFound
+        | ErrorCode::DeadLetterNotFound
         | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,
         ErrorCode::PredecessorFailed | ErrorCode::IdempotencyInFlight | ErrorCode::Conflict => Code::Aborted,

@@ -14,6 +14,7 @@ mod call;
 mod codec;
 mod connection;
 mod convert;
+mod dead_letters;
 mod error;
 mod publish_stream;
 mod publisher;
@@ -45,8 +46,8 @@ pub mod proto {
 pub use server::{GrpcConfig, serve};
 
 use domain::{
-    Limits, event_schemas::EventSchemas, jobs::Jobs, publish::Publisher, schemas::registry::Registry,
-    subscriptions::Subscriptions, topics::Topics,
+    Limits, dead_letters::DeadLetters, event_schemas::EventSchemas, jobs::Jobs, publish::Publisher,
+    schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
 };
 use ports::Clock;
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub struct Services {
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.
     pub schemas: Arc<EventSchemas>,
+    /// Keeps track of dead letters.
+    pub dead_letters: Arc<DeadLetters>,
     /// Runs replays.
     pub jobs: Arc<Jobs>,
     /// The bounds on requests.

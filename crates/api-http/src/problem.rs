@@ -17,6 +17,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::TopicNotFound
         | ErrorCode::SubscriptionNotFound
         | ErrorCode::ReplayNotFound
+        | ErrorCode::DeadLetterNotFound
         | ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::AlreadyExists
@@ -207,6 +208,8 @@ mod tests {
             (403, "forbidden"),
             (404, "topic_not_found"),
             (404, "subscription_not_found"),
+            (404, "replay_not_found"),
+            (404, "dead_letter_not_found"),
             (404, "not_found"),
             (405, "method_not_allowed"),
             (409, "already_exists"),

@@ -3,7 +3,7 @@
 use crate::{
     HttpConfig, Services, body, browse,
     connection::Peer,
-    health,
+    dead_letters, health,
     problem::Problem,
     publish, registry, replays,
     request::{self, CORRELATION_ID, path_name},
@@ -65,6 +65,10 @@ enum Place<'a> {
     Pause(Cow<'a, str>),
     Resume(Cow<'a, str>),
     Skip(Cow<'a, str>),
+    DeadLetters(Cow<'a, str>),
+    DeadLetterSummary(Cow<'a, str>),
+    /// One of a subscription's, by its id.
+    DeadLetter(Cow<'a, str>, Cow<'a, str>),
     /// A path within Confluent's API, and what is left of it.
     Registry(&'a str),
     SchemaStatistics,
@@ -121,7 +125,14 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", segment, "resume"] => Self::Resume(name(segment)?),
             ["v1", "subscriptions", segment, "skip"] => Self::Skip(name(segment)?),
             ["v1", "subscriptions", _, "seek" | "snapshots"] => Self::NotBuilt("moving a subscription"),
-            ["v1", "subscriptions", _, "dead-letters", ..] => Self::NotBuilt("dead letters"),
+            ["v1", "subscriptions", segment, "dead-letters"] => Self::DeadLetters(name(segment)?),
+            ["v1", "subscriptions", segment, "dead-letters", "summary"] => {
+                Self::DeadLetterSummary(name(segment)?)
+            }
+            ["v1", "subscriptions", _, "dead-letters", "redrive"] => Self::NotBuilt("redriving dead letters"),
+            ["v1", "subscriptions", segment, "dead-letters", letter] => {
+                Self::DeadLetter(name(segment)?, id(letter)?)
+            }
             ["v1", "replays"] => Self::Replays,
             ["v1", "replays", segment] => Self::Replay(id(segment)?),
             ["v1", "replays", segment, "pause"] => Self::PauseReplay(id(segment)?),
@@ -156,8 +167,11 @@ impl<'a> Place<'a> {
             Self::Topics | Self::Events(_) | Self::Subscriptions | Self::Replays => "GET, POST",
             Self::Topic(_) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
+            Self::DeadLetter(..) => "GET, PATCH, DELETE",
             Self::Tail(_)
             | Self::Replay(_)
+            | Self::DeadLetters(_)
+            | Self::DeadLetterSummary(_)
             | Self::SchemaStatistics
             | Self::Health
             | Self::Liveness
@@ -252,6 +266,17 @@ impl Router {
             (&Method::POST, Place::Resume(name)) => Box::pin(subscriptions::resume(call, name)).await,
             (&Method::POST, Place::Skip(name)) => Box::pin(subscriptions::skip(call, name, body)).await,
             (method, Place::Registry(rest)) => Ok(Box::pin(registry::answer(call, method, rest, body)).await),
+            (&Method::GET, Place::DeadLetters(name)) => Box::pin(dead_letters::list(call, name)).await,
+            (&Method::GET, Place::DeadLetterSummary(name)) => {
+                Box::pin(dead_letters::summary(call, name)).await
+            }
+            (&Method::GET, Place::DeadLetter(name, id)) => Box::pin(dead_letters::get(call, name, id)).await,
+            (&Method::PATCH, Place::DeadLetter(name, id)) => {
+                Box::pin(dead_letters::edit(call, name, id, body)).await
+            }
+            (&Method::DELETE, Place::DeadLetter(name, id)) => {
+                Box::pin(dead_letters::discard(call, name, id)).await
+            }
             (&Method::POST, Place::Replays) => Box::pin(replays::create(call, body)).await,
             (&Method::GET, Place::Replays) => Box::pin(replays::list(call)).await,
             (&Method::GET, Place::Replay(id)) => Box::pin(replays::get(call, id)).await,

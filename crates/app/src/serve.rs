@@ -15,6 +15,7 @@ use crate::{
 use adapters_embedded::SystemClock;
 use domain::{
     browse::Browser,
+    dead_letters::{DeadLetterPorts, DeadLetters},
     error::ErrorCode,
     event_schemas::EventSchemas,
     jobs::{JobPorts, Jobs},
@@ -83,6 +84,7 @@ struct Service {
     publisher: Arc<Publisher>,
     subscriptions: Arc<Subscriptions>,
     jobs: Arc<Jobs>,
+    dead_letters: Arc<DeadLetters>,
     clock: Arc<SystemClock>,
     health: watch::Sender<api_http::Health>,
     watching: JoinHandle<()>,
@@ -178,6 +180,14 @@ impl Service {
             Some(schemas.clone()),
             config.jobs(),
         );
+        let dead_letters = DeadLetters::new(
+            DeadLetterPorts { log: backends.log.clone(), clock: clock.clone() },
+            subscriptions.clone(),
+            topics.clone(),
+            limits.clone(),
+            Some(schemas.clone()),
+            config.dead_letters(),
+        );
         let state = config.state.backend;
         // What values follow is known before anything is delivered.
         load(state, || schemas.start(shared)).await?;
@@ -198,6 +208,7 @@ impl Service {
                     subscriptions: subscriptions.clone(),
                     registry: registry.clone(),
                     schemas: schemas.clone(),
+                    dead_letters: dead_letters.clone(),
                     jobs: jobs.clone(),
                     limits: limits.clone(),
                     health: health.subscribe(),
@@ -213,6 +224,7 @@ impl Service {
                     subscriptions: subscriptions.clone(),
                     registry: registry.clone(),
                     schemas: schemas.clone(),
+                    dead_letters: dead_letters.clone(),
                     jobs: jobs.clone(),
                     limits,
                     clock: clock.clone(),
@@ -234,6 +246,7 @@ impl Service {
             publisher,
             subscriptions,
             jobs,
+            dead_letters,
             clock,
             health,
             watching,
@@ -288,7 +301,8 @@ impl Service {
                 "what was accepted to be published later, or its outcome, was cut off at the deadline"
             );
         }
-        drop((self.subscriptions, self.jobs, self.publisher));
+        self.dead_letters.shutdown();
+        drop((self.dead_letters, self.subscriptions, self.jobs, self.publisher));
         // Closing is quick, and is given its moment also when the deadline has passed.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
         self.backends.close(patience).await;

@@ -40,8 +40,6 @@ pub mod header {
     pub const ERROR_MESSAGE: &str = "es_dlq_error_message";
     /// What caused that, a line each, outermost first.
     pub const ERROR_CHAIN: &str = "es_dlq_error_chain";
-    /// The id of the dead letter that the event was before it was redriven and failed again.
-    pub const PREVIOUS: &str = "es_dlq_previous";
 }
 
 /// The most bytes of a chain of causes; the rest is cut off.

@@ -7,13 +7,15 @@ use adapters_embedded::memory::Memory;
 use api_grpc::{
     GrpcConfig, Services,
     proto::{
-        CreateSubscriptionRequest, CreateTopicRequest, Event, publisher_client::PublisherClient,
-        replays_client::ReplaysClient, subscriber_client::SubscriberClient,
-        subscriptions_client::SubscriptionsClient, topics_client::TopicsClient,
+        CreateSubscriptionRequest, CreateTopicRequest, Event, dead_letters_client::DeadLettersClient,
+        publisher_client::PublisherClient, replays_client::ReplaysClient,
+        subscriber_client::SubscriberClient, subscriptions_client::SubscriptionsClient,
+        topics_client::TopicsClient,
     },
 };
 use domain::{
     Limits,
+    dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
     event_schemas::EventSchemas,
     jobs::{JobPorts, Jobs, JobsConfig},
     publish::{PublishConfig, Publisher},
@@ -77,6 +79,14 @@ impl Front {
         subscriptions.start().await.unwrap();
         let publisher = Arc::new(publisher);
         let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
+        let dead_letters = DeadLetters::new(
+            DeadLetterPorts { log: memory.log(), clock: clock.clone() },
+            subscriptions.clone(),
+            topics.clone(),
+            limits.clone(),
+            Some(schemas.clone()),
+            DeadLettersConfig::default(),
+        );
         let jobs = Jobs::new(
             job_ports,
             publisher.clone(),
@@ -91,6 +101,7 @@ impl Front {
         let services = Services {
             publisher,
             jobs,
+            dead_letters,
             topics,
             subscriptions,
             registry,
@@ -114,6 +125,10 @@ impl Front {
 
     pub(crate) fn publisher(&self) -> PublisherClient<Channel> {
         PublisherClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn dead_letters(&self) -> DeadLettersClient<Channel> {
+        DeadLettersClient::new(self.channel.clone())
     }
 
     pub(crate) fn replays(&self) -> ReplaysClient<Channel> {

@@ -5,7 +5,7 @@ mod draft;
 mod json_event;
 mod preferences;
 
-pub(crate) use draft::is_json;
+pub(crate) use draft::{Draft, Source, is_json};
 
 use crate::{
     body,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use domain::{
     Limits,
     browse::Browser,
+    dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
     event_schemas::EventSchemas,
     jobs::{JobPorts, Jobs, JobsConfig},
     publish::{PublishConfig, Publisher},
@@ -91,6 +92,14 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
     );
     let publisher = Arc::new(publisher);
     let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
+    let dead_letters = DeadLetters::new(
+        DeadLetterPorts { log: memory.log(), clock: clock.clone() },
+        subscriptions.clone(),
+        topics.clone(),
+        limits.clone(),
+        Some(schemas.clone()),
+        DeadLettersConfig::default(),
+    );
     let jobs = Jobs::new(
         job_ports,
         publisher.clone(),
@@ -105,6 +114,7 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
     let services = Services {
         publisher,
         jobs,
+        dead_letters,
         browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
         registry,
         schemas,

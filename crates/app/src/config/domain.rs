@@ -4,6 +4,7 @@ use super::values::{Config, Route, TopicRule};
 use bytestring::ByteString;
 use domain::{
     Limits,
+    dead_letters::DeadLettersConfig,
     filter::FilterLimits,
     jobs::JobsConfig,
     partition::PartitionStrategy,
@@ -71,6 +72,11 @@ impl Config {
             shared: self.is_shared(),
             ..DeliveryConfig::default()
         }
+    }
+
+    /// How dead letters are kept track of.
+    pub(crate) fn dead_letters(&self) -> DeadLettersConfig {
+        DeadLettersConfig { index_max: self.dead_letters.index_max.0 as usize }
     }
 
     /// How replays and other jobs are kept.

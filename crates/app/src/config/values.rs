@@ -25,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) topics: Topics,
     pub(crate) publish: Publish,
     pub(crate) delivery: Delivery,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) jobs: Jobs,
     pub(crate) limits: Limits,
     pub(crate) kafka: Kafka,
@@ -160,6 +161,12 @@ pub(crate) struct Delivery {
     pub(crate) held_events_max: Count,
     pub(crate) metadata_bytes_max: Bytes,
     pub(crate) drain_timeout: Time,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct DeadLetters {
+    pub(crate) index_max: Count,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -323,6 +330,7 @@ impl Config {
             ("delivery.buffer-bytes-max", self.delivery.buffer_bytes_max.0, 1 << 10, 1 << 40),
             ("delivery.held-events-max", self.delivery.held_events_max.0 as usize, 1, 10_000_000),
             ("delivery.metadata-bytes-max", self.delivery.metadata_bytes_max.0, 128, 1 << 16),
+            ("dead-letters.index-max", self.dead_letters.index_max.0 as usize, 1, 100_000_000),
             ("limits.request-bytes-max", limits.request_bytes_max.0, 1 << 10, 1 << 30),
             ("limits.batch-events-max", limits.batch_events_max.0 as usize, 1, 10_000_000),
             ("limits.key-bytes-max", limits.key_bytes_max.0, 1, 1 << 30),

@@ -111,6 +111,11 @@ impl DeadLetters {
         Arc::new(Self { shared: Arc::new(shared), indexes: Arc::default() })
     }
 
+    /// How many subscriptions' dead letters are known in memory.
+    pub fn indexes(&self) -> usize {
+        self.indexes.lock().by_subscription.len()
+    }
+
     /// Ends what keeps the indexes up. Nothing is lost; who still asks is told that the service stops.
     pub fn shutdown(&self) {
         let mut indexes = self.indexes.lock();

@@ -678,14 +678,6 @@ impl Subscriptions {
         self.entries.read().len()
     }
 
-    /// What a subscription is defined to be.
-    ///
-    /// # Errors
-    /// `subscription_not_found`.
-    pub(crate) fn definition(&self, name: &str) -> Result<Arc<Definition>> {
-        Ok(self.entry(name)?.definition.clone())
-    }
-
     fn ack_ids(&self) -> Result<&AckIds> {
         self.ack_ids.get().ok_or_else(|| Error::new(ErrorCode::Unavailable, "the service is starting"))
     }
