@@ -6,13 +6,16 @@ use crate::{
     proto::{
         DeadLetter, DeadLetterDecision, DeadLetterDetail, DeadLetterError, DiscardDeadLetterRequest,
         EditDeadLetterRequest, GetDeadLetterRequest, ListDeadLettersRequest, ListDeadLettersResponse,
-        SummarizeDeadLettersRequest, SummarizeDeadLettersResponse, dead_letters_server,
+        RedriveDeadLettersRequest, Replay, SummarizeDeadLettersRequest, SummarizeDeadLettersResponse,
+        TryReplayResponse, dead_letters_server,
     },
+    replays,
 };
 use bytes::Bytes;
 use domain::{
     Error, Result,
-    dead_letters::{EditData, EditLetter, Letter, LetterDetail, ListLetters, Recorded},
+    dead_letters::{EditData, EditLetter, Letter, LetterDetail, ListLetters, Recorded, Selection},
+    jobs::NewRedrive,
 };
 use ports::Header;
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +26,24 @@ pub(crate) struct DeadLetters(pub(crate) Services);
 
 #[tonic::async_trait]
 impl dead_letters_server::DeadLetters for DeadLetters {
+    async fn redrive_dead_letters(
+        &self,
+        request: Request<RedriveDeadLettersRequest>,
+    ) -> Result<Response<Replay>, Status> {
+        let (name, new) = redrive(request.into_inner()).map_err(|e| status(&e))?;
+        let job = self.0.jobs.redrive(&name, new).await.map_err(|e| status(&e))?;
+        Ok(Response::new(replays::shown(&job, self.0.jobs.now())))
+    }
+
+    async fn try_redrive_dead_letters(
+        &self,
+        request: Request<RedriveDeadLettersRequest>,
+    ) -> Result<Response<TryReplayResponse>, Status> {
+        let (name, new) = redrive(request.into_inner()).map_err(|e| status(&e))?;
+        let trial = self.0.jobs.try_redrive(&name, new).await.map_err(|e| status(&e))?;
+        Ok(Response::new(replays::tried(&self.0, trial).await))
+    }
+
     async fn list_dead_letters(
         &self,
         request: Request<ListDeadLettersRequest>,
@@ -148,4 +169,16 @@ fn decision(recorded: &Recorded) -> DeadLetterDecision {
         reason: recorded.reason.clone(),
         job: recorded.job.clone(),
     }
+}
+
+/// Which dead letters are meant, of which subscription.
+fn redrive(request: RedriveDeadLettersRequest) -> Result<(String, NewRedrive)> {
+    let RedriveDeadLettersRequest { subscription, ids, filter, all, rate_per_second } = request;
+    let selection = match (ids.is_empty(), filter, all) {
+        (false, None, false) => Selection::Ids(ids),
+        (true, Some(filter), false) => Selection::Filter(filter),
+        (true, None, true) => Selection::All,
+        _ => return Err(Error::invalid("ids", "or `filter`, or `all` must be said, and one of them alone")),
+    };
+    Ok((subscription, NewRedrive { selection, rate_per_second }))
 }

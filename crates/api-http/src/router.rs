@@ -77,6 +77,7 @@ enum Place<'a> {
     PauseReplay(Cow<'a, str>),
     ResumeReplay(Cow<'a, str>),
     CancelReplay(Cow<'a, str>),
+    Redrive(Cow<'a, str>),
     /// A replay in a line.
     ShortReplay,
     Health,
@@ -129,7 +130,7 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", segment, "dead-letters", "summary"] => {
                 Self::DeadLetterSummary(name(segment)?)
             }
-            ["v1", "subscriptions", _, "dead-letters", "redrive"] => Self::NotBuilt("redriving dead letters"),
+            ["v1", "subscriptions", segment, "dead-letters", "redrive"] => Self::Redrive(name(segment)?),
             ["v1", "subscriptions", segment, "dead-letters", letter] => {
                 Self::DeadLetter(name(segment)?, id(letter)?)
             }
@@ -163,6 +164,7 @@ impl<'a> Place<'a> {
             | Self::PauseReplay(_)
             | Self::ResumeReplay(_)
             | Self::CancelReplay(_)
+            | Self::Redrive(_)
             | Self::ShortReplay => "POST",
             Self::Topics | Self::Events(_) | Self::Subscriptions | Self::Replays => "GET, POST",
             Self::Topic(_) => "GET, PATCH, DELETE",
@@ -283,6 +285,7 @@ impl Router {
             (&Method::POST, Place::PauseReplay(id)) => Box::pin(replays::pause(call, id)).await,
             (&Method::POST, Place::ResumeReplay(id)) => Box::pin(replays::resume(call, id)).await,
             (&Method::POST, Place::CancelReplay(id)) => Box::pin(replays::cancel(call, id)).await,
+            (&Method::POST, Place::Redrive(name)) => Box::pin(replays::redrive(call, name, body)).await,
             (&Method::POST, Place::ShortReplay) => Box::pin(replays::short_form(call)).await,
             (&Method::GET, Place::SchemaStatistics) => Box::pin(schemas::statistics(call)).await,
             (&Method::GET, Place::Health) => Ok(health::health(call)),

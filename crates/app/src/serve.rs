@@ -18,7 +18,7 @@ use domain::{
     dead_letters::{DeadLetterPorts, DeadLetters},
     error::ErrorCode,
     event_schemas::EventSchemas,
-    jobs::{JobPorts, Jobs},
+    jobs::{JobPorts, JobServices, Jobs},
     publish::Publisher,
     schemas::registry::Registry,
     subscriptions::{SubscriptionPorts, Subscriptions},
@@ -169,17 +169,6 @@ impl Service {
             webhooks,
             Some(schemas.clone()),
         );
-        let job_ports =
-            JobPorts { log: backends.log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
-        let jobs = Jobs::new(
-            job_ports,
-            publisher.clone(),
-            topics.clone(),
-            subscriptions.clone(),
-            limits.clone(),
-            Some(schemas.clone()),
-            config.jobs(),
-        );
         let dead_letters = DeadLetters::new(
             DeadLetterPorts { log: backends.log.clone(), clock: clock.clone() },
             subscriptions.clone(),
@@ -188,6 +177,16 @@ impl Service {
             Some(schemas.clone()),
             config.dead_letters(),
         );
+        let job_ports =
+            JobPorts { log: backends.log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
+        let job_services = JobServices {
+            publisher: publisher.clone(),
+            topics: topics.clone(),
+            subscriptions: subscriptions.clone(),
+            dead_letters: dead_letters.clone(),
+            schemas: Some(schemas.clone()),
+        };
+        let jobs = Jobs::new(job_ports, job_services, limits.clone(), config.jobs());
         let state = config.state.backend;
         // What values follow is known before anything is delivered.
         load(state, || schemas.start(shared)).await?;

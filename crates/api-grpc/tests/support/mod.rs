@@ -17,7 +17,7 @@ use domain::{
     Limits,
     dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
     event_schemas::EventSchemas,
-    jobs::{JobPorts, Jobs, JobsConfig},
+    jobs::{JobPorts, JobServices, Jobs, JobsConfig},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -87,15 +87,14 @@ impl Front {
             Some(schemas.clone()),
             DeadLettersConfig::default(),
         );
-        let jobs = Jobs::new(
-            job_ports,
-            publisher.clone(),
-            topics.clone(),
-            subscriptions.clone(),
-            limits.clone(),
-            Some(schemas.clone()),
-            JobsConfig::default(),
-        );
+        let job_services = JobServices {
+            publisher: publisher.clone(),
+            topics: topics.clone(),
+            subscriptions: subscriptions.clone(),
+            dead_letters: dead_letters.clone(),
+            schemas: Some(schemas.clone()),
+        };
+        let jobs = Jobs::new(job_ports, job_services, limits.clone(), JobsConfig::default());
         let serving = watch::Sender::new(true);
         let draining = CancellationToken::new();
         let services = Services {

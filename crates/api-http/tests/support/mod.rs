@@ -11,7 +11,7 @@ use domain::{
     browse::Browser,
     dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
     event_schemas::EventSchemas,
-    jobs::{JobPorts, Jobs, JobsConfig},
+    jobs::{JobPorts, JobServices, Jobs, JobsConfig},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -100,15 +100,14 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         Some(schemas.clone()),
         DeadLettersConfig::default(),
     );
-    let jobs = Jobs::new(
-        job_ports,
-        publisher.clone(),
-        topics.clone(),
-        subscriptions.clone(),
-        limits.clone(),
-        Some(schemas.clone()),
-        JobsConfig::default(),
-    );
+    let job_services = JobServices {
+        publisher: publisher.clone(),
+        topics: topics.clone(),
+        subscriptions: subscriptions.clone(),
+        dead_letters: dead_letters.clone(),
+        schemas: Some(schemas.clone()),
+    };
+    let jobs = Jobs::new(job_ports, job_services, limits.clone(), JobsConfig::default());
     let up = Component { name: "embedded", up: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {

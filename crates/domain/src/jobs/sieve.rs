@@ -2,6 +2,8 @@
 
 use super::job::Task;
 use crate::{
+    browse::Browsed,
+    dead_letters::{Letter, LetterStatus},
     error::{Error, ErrorCode, Result},
     event_schemas::{EventSchemas, ShownValue},
     filter::{Filter, FilterInput, FilterLimits},
@@ -82,6 +84,26 @@ impl Sieve {
             tokio::task::coop::consume_budget().await;
         }
         Ok(sifted)
+    }
+
+    /// Takes out the dead letters that are not to be redriven: those that were already, or were discarded, and those
+    /// that the filter does not want.
+    pub(super) fn letters(&self, letters: Vec<Letter>) -> (Vec<Letter>, u64) {
+        let mut errors = 0;
+        let wanted = |letter: &Letter| {
+            let decoded = match &letter.value {
+                ShownValue::Decoded(decoded) => Some(&decoded.json),
+                _ => None,
+            };
+            let Browsed { topic, partition, record } = &letter.event;
+            let input = FilterInput { topic: topic.as_str(), partition: *partition, record, decoded };
+            let refused = self.filters.iter().map(|filter| filter.matches(&input)).find(|it| *it != Ok(true));
+            errors += u64::from(matches!(refused, Some(Err(_))));
+            refused.is_none()
+        };
+        let parked = letters.into_iter().filter(|letter| letter.status == LetterStatus::Parked);
+        let wanted = parked.filter(wanted).collect();
+        (wanted, errors)
     }
 
     async fn values(&self, events: &[(PartitionId, StoredRecord)]) -> Result<Vec<ShownValue>> {
