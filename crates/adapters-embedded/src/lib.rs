@@ -9,6 +9,7 @@ mod clock;
 pub mod disk;
 pub mod group;
 pub mod memory;
+mod schema_rules;
 pub mod tables;
 
 pub use clock::SystemClock;

@@ -21,6 +21,7 @@ async fn memory() -> Backend {
         .with_offsets(memory.offsets())
         .with_jobs(memory.jobs())
         .with_idempotency(memory.idempotency())
+        .with_schemas(memory.schemas())
 }
 
 testkit::event_log_conformance!(memory_event_log, memory);
@@ -29,6 +30,7 @@ testkit::group_membership_conformance!(memory_group_membership, memory);
 testkit::offset_store_conformance!(memory_offset_store, memory);
 testkit::job_store_conformance!(memory_job_store, memory);
 testkit::idempotency_store_conformance!(memory_idempotency_store, memory);
+testkit::schema_store_conformance!(memory_schema_store, memory);
 
 async fn disk() -> Backend {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -47,7 +49,8 @@ fn open_disk(data_dir: PathBuf) -> Backend {
         .with_offsets(Arc::new(tables.offsets(groups.clone())))
         .with_membership(Arc::new(groups))
         .with_idempotency(Arc::new(tables.claims(clock).expect("the claims open")))
-        .with_jobs(Arc::new(tables))
+        .with_jobs(Arc::new(tables.clone()))
+        .with_schemas(Arc::new(tables))
         .with_reopen(move || Box::pin(async move { open_disk(data_dir) }))
 }
 
@@ -57,3 +60,4 @@ testkit::group_membership_conformance!(disk_group_membership, disk);
 testkit::offset_store_conformance!(disk_offset_store, disk);
 testkit::job_store_conformance!(disk_job_store, disk);
 testkit::idempotency_store_conformance!(disk_idempotency_store, disk);
+testkit::schema_store_conformance!(disk_schema_store, disk);

@@ -1,5 +1,5 @@
-//! Claims ([`ports::IdempotencyStore`]) and documents ([`ports::JobStore`]) on PostgreSQL, for replicas of
-//! the service that share one.
+//! Claims ([`ports::IdempotencyStore`]), documents ([`ports::JobStore`]) and schemas
+//! ([`ports::SchemaStore`]) on PostgreSQL, for replicas of the service that share one.
 //!
 //! [`Postgres::open`] gives the stores; [`Postgres::check`] asks the server how it is and whether it keeps
 //! what it is told.
@@ -23,7 +23,7 @@
 //! `synchronous_commit` is `off` (then up to some hundred milliseconds) or `fsync` is (then perhaps
 //! everything); a standby that takes over has what `synchronous_standby_names` promises. What is lost is
 //! claimed anew, so that an event may be handled twice; no event is lost by it. Of documents
-//! the last changes are lost. [`Postgres::check`] warns of
+//! and schemas the last changes are lost. [`Postgres::check`] warns of
 //! both settings.
 //!
 //! This crate must never decide what a claim means for an event, never name a domain type, and never use
@@ -44,6 +44,8 @@ mod job_store;
 mod migrations;
 #[cfg(feature = "postgres")]
 mod pool;
+#[cfg(feature = "postgres")]
+mod schema_store;
 #[cfg(feature = "postgres")]
 mod server;
 #[cfg(not(feature = "postgres"))]

@@ -7,8 +7,11 @@
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// What makes each version of the schema from the one before; never changed, only added to.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_claims.sql"), include_str!("migrations/0002_documents.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_claims.sql"),
+    include_str!("migrations/0002_documents.sql"),
+    include_str!("migrations/0003_schemas.sql"),
+];
 
 /// What keeps a schema from being brought up to date.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use crate::{
     idempotency_store::Claims,
     job_store::Documents,
     pool::Pool,
+    schema_store::Schemas,
 };
-use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result};
+use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result, SchemaStore};
 use sqlx::Row as _;
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +19,7 @@ pub struct Postgres {
     pool: Arc<Pool>,
     claims: Arc<Claims>,
     documents: Arc<Documents>,
+    schemas: Arc<Schemas>,
     _cleanup: Arc<Cleanup>,
 }
 
@@ -37,8 +39,9 @@ impl Postgres {
         let pool = Arc::new(Pool::open(config)?);
         let claims = Arc::new(Claims::new(pool.clone()));
         let documents = Arc::new(Documents::new(pool.clone()));
+        let schemas = Arc::new(Schemas::new(pool.clone()));
         let cleanup = Arc::new(Cleanup::begin(pool.clone(), config.cleanup_interval));
-        Ok(Self { pool, claims, documents, _cleanup: cleanup })
+        Ok(Self { pool, claims, documents, schemas, _cleanup: cleanup })
     }
 
     /// The store of claims.
@@ -49,6 +52,11 @@ impl Postgres {
     /// The store of documents.
     pub fn jobs(&self) -> Arc<dyn JobStore> {
         self.documents.clone()
+    }
+
+    /// The store of schemas.
+    pub fn schemas(&self) -> Arc<dyn SchemaStore> {
+        self.schemas.clone()
     }
 
     /// Asks the server whether it serves, and whether it keeps what it is told.

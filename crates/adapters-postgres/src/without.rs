@@ -1,7 +1,7 @@
 //! What stands here when no client was built in.
 
 use crate::config::{PostgresConfig, PostgresStatus};
-use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result};
+use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result, SchemaStore};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 /// PostgreSQL, which this build has no client for.
@@ -29,6 +29,11 @@ impl Postgres {
 
     /// The store of documents.
     pub fn jobs(&self) -> Arc<dyn JobStore> {
+        match self.0 {}
+    }
+
+    /// The store of schemas.
+    pub fn schemas(&self) -> Arc<dyn SchemaStore> {
         match self.0 {}
     }
 

@@ -12,8 +12,13 @@ async fn postgres() -> Backend {
 
 fn connect() -> Backend {
     let postgres = open(&config());
-    Backend::new().with_idempotency(postgres.idempotency()).with_jobs(postgres.jobs()).keeping(postgres)
+    Backend::new()
+        .with_idempotency(postgres.idempotency())
+        .with_jobs(postgres.jobs())
+        .with_schemas(postgres.schemas())
+        .keeping(postgres)
 }
 
 testkit::idempotency_store_conformance!(postgres_idempotency_store, postgres);
 testkit::job_store_conformance!(postgres_job_store, postgres);
+testkit::schema_store_conformance!(postgres_schema_store, postgres);

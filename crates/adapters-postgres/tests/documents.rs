@@ -152,7 +152,9 @@ async fn a_schema_of_before_there_were_documents_is_brought_up_to_date() {
     claim(&open(&config), &first).await.expect("it can be claimed");
     say(format!(
         "DROP TABLE {schema}.documents; DROP SEQUENCE {schema}.document_versions; \
-         DELETE FROM {schema}.migrations WHERE version = 2"
+         DROP TABLE {schema}.schema_revision, {schema}.schema_ids, {schema}.schemas, {schema}.schema_references, \
+         {schema}.schema_versions, {schema}.schema_settings; \
+         DELETE FROM {schema}.migrations WHERE version >= 2"
     ))
     .await;
     let postgres = open(&config);

@@ -22,7 +22,7 @@ async fn replicas_that_start_together_make_it_once() {
     assert_eq!(claims.filter(|claim| *claim == acquired(1)).count(), 1);
     assert_eq!(
         ask(format!("SELECT count(*) FROM {}.migrations", config.schema)).await,
-        2,
+        3,
         "each migration once"
     );
     drop_schema(&config).await;

@@ -9,8 +9,8 @@ use crate::{config::RedisConfig, error};
 use parking_lot::Mutex;
 use ports::{ErrorKind, PortError, Result};
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, ProtocolVersion,
-    RedisConnectionInfo, RedisError, ServerError, TlsCertificates, Value,
+    Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, Pipeline,
+    ProtocolVersion, RedisConnectionInfo, RedisError, ServerError, TlsCertificates, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
@@ -80,6 +80,28 @@ impl Connection {
             self.replace(number, operation);
         }
         answers
+    }
+
+    /// Sends one command; what it answers may be an error of the server's.
+    pub(crate) async fn one(&self, command: Cmd, operation: &'static str) -> Result<Value> {
+        let mut commands = Pipeline::with_capacity(1);
+        commands.add_command(command);
+        let answer = self.send(&commands, operation).await?.pop();
+        answer.ok_or_else(|| error::corrupt(operation, "no answer to a command"))
+    }
+
+    /// Sends one command, and reads what it answers.
+    pub(crate) async fn ask<A: FromRedisValue>(&self, command: Cmd, operation: &'static str) -> Result<A> {
+        self.read(self.one(command, operation).await?, operation)
+    }
+
+    /// Reads what a command was answered.
+    pub(crate) fn read<A: FromRedisValue>(&self, answer: Value, operation: &'static str) -> Result<A> {
+        match answer {
+            Value::ServerError(error) => Err(self.refusal(error, operation)),
+            answer => A::from_redis_value(answer)
+                .map_err(|_| error::corrupt(operation, "an answer of another shape than the command's")),
+        }
     }
 
     /// The error that an answer is, if it is one; gives the connection up where another may do better.

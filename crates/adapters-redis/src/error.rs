@@ -73,8 +73,8 @@ fn of_server(kind: ServerErrorKind, error: &RedisError) -> (ErrorKind, &'static 
         }
         ServerErrorKind::NoPerm => (
             ErrorKind::Denied,
-            "the user may not do that; it needs evalsha, eval, get, set, del, exists, time, hget, hset, hdel, \
-             hincrby, hscan and its keys",
+            "the user may not do that; it needs evalsha, eval, get, set, del, exists, time, hget, hmget, hset, hdel, \
+             hexists, hincrby, hscan, zadd, zrem, zrangebylex and its keys",
         ),
         _ => of_code(error),
     }

@@ -27,7 +27,7 @@ use crate::{config::RedisConfig, connection::Connection, error};
 use async_trait::async_trait;
 use bytes::Bytes;
 use ports::{ErrorKind, Expected, JobKind, JobStore, PortError, Result, Stored};
-use redis::{Cmd, FromRedisValue, Pipeline, Script, Value};
+use redis::{Cmd, Script};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
@@ -82,27 +82,6 @@ impl Documents {
         format!("{}{}", self.prefix, kind.as_str())
     }
 
-    /// Sends one command; what it answers may be an error of the server's.
-    async fn send(&self, command: Cmd, operation: &'static str) -> Result<Value> {
-        let mut commands = Pipeline::with_capacity(1);
-        commands.add_command(command);
-        let answer = self.connection.send(&commands, operation).await?.pop();
-        answer.ok_or_else(|| error::corrupt(operation, "no answer to a command"))
-    }
-
-    /// Sends one command, and reads what it answers.
-    async fn ask<A: FromRedisValue>(&self, command: Cmd, operation: &'static str) -> Result<A> {
-        self.read(self.send(command, operation).await?, operation)
-    }
-
-    fn read<A: FromRedisValue>(&self, answer: Value, operation: &'static str) -> Result<A> {
-        match answer {
-            Value::ServerError(error) => Err(self.connection.refusal(error, operation)),
-            answer => A::from_redis_value(answer)
-                .map_err(|_| error::corrupt(operation, "an answer of another shape than the command's")),
-        }
-    }
-
     /// Changes a document by the script; gives its new version.
     async fn change(
         &self,
@@ -128,12 +107,12 @@ impl Documents {
             command.arg(DELETION_REMEMBERED.as_millis() as u64);
             command
         };
-        let mut answer = self.send(command("EVALSHA", self.change.get_hash()), operation).await?;
+        let mut answer = self.connection.one(command("EVALSHA", self.change.get_hash()), operation).await?;
         // The server was restarted, or another one answers by now.
         if error::is_unknown_script(&answer) {
-            answer = self.send(command("EVAL", CHANGE), operation).await?;
+            answer = self.connection.one(command("EVAL", CHANGE), operation).await?;
         }
-        let answer: Vec<u8> = self.read(answer, operation)?;
+        let answer: Vec<u8> = self.connection.read(answer, operation)?;
         let version = || version(&answer[1..]);
         match answer.first() {
             Some(b'D') => Ok(version().unwrap_or_default()),
@@ -163,7 +142,7 @@ impl JobStore for Documents {
     async fn get(&self, kind: JobKind, name: &str) -> Result<Option<Stored>> {
         let mut command = Cmd::new();
         command.arg("HGET").arg(self.key(kind)).arg(field(name));
-        let found: Option<Vec<u8>> = self.ask(command, GET).await?;
+        let found: Option<Vec<u8>> = self.connection.ask(command, GET).await?;
         found.map(|found| stored(name.to_owned(), found, GET)).transpose()
     }
 
@@ -173,7 +152,7 @@ impl JobStore for Documents {
         loop {
             let mut command = Cmd::new();
             command.arg("HSCAN").arg(self.key(kind)).arg(&cursor).arg("COUNT").arg(PAGE);
-            let (next, page): (String, Vec<(Vec<u8>, Vec<u8>)>) = self.ask(command, LIST).await?;
+            let (next, page): (String, Vec<(Vec<u8>, Vec<u8>)>) = self.connection.ask(command, LIST).await?;
             for (field, value) in page {
                 let Some(name) = field.strip_prefix(&[DOCUMENT as u8]) else { continue };
                 let name = String::from_utf8(name.to_vec())

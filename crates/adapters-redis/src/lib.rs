@@ -1,5 +1,5 @@
-//! Claims ([`ports::IdempotencyStore`]) and documents ([`ports::JobStore`]) on Redis, for replicas of the
-//! service that share one.
+//! Claims ([`ports::IdempotencyStore`]), documents ([`ports::JobStore`]) and schemas
+//! ([`ports::SchemaStore`]) on Redis, for replicas of the service that share one.
 //!
 //! [`Redis::open`] gives the stores; [`Redis::check`] asks the server how it is and whether it keeps what
 //! it is told.
@@ -28,7 +28,8 @@
 //!
 //! Documents are in one hash a kind, `event-streaming:{state}:subscription` and so on, all under one tag; one
 //! script changes a document. A deletion leaves a small key for ten minutes, by which it is known when it is
-//! sent twice.
+//! sent twice. Schemas are in four hashes and a sorted set under the tag `{schemas}`, and one script changes
+//! them.
 //!
 //! # What survives
 //!
@@ -36,7 +37,7 @@
 //! append-only file everything since the last snapshot, with `appendfsync everysec` up to about a second,
 //! with `appendfsync always` nothing that was answered. Replication is asynchronous: a replica that takes
 //! over may lack the last claims. What is lost is claimed anew, so that an event may be handled twice; no
-//! event is lost by it. Of documents the last changes are lost: a subscription that was just made may be
+//! event is lost by it. Of documents and schemas the last changes are lost: a subscription that was just made may be
 //! gone, or one that was just deleted be there again. A server that evicts keys forgets at any time. [`Redis::check`] warns of a server
 //! without an append-only file and of one that evicts.
 //!
@@ -52,6 +53,8 @@ mod error;
 mod idempotency_store;
 #[cfg(feature = "redis")]
 mod job_store;
+#[cfg(feature = "redis")]
+mod schema_store;
 #[cfg(feature = "redis")]
 mod scripts;
 #[cfg(feature = "redis")]

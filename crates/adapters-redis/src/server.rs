@@ -5,8 +5,9 @@ use crate::{
     connection::Connection,
     idempotency_store::Claims,
     job_store::Documents,
+    schema_store::Schemas,
 };
-use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result};
+use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result, SchemaStore};
 use redis::{FromRedisValue as _, Pipeline, Value};
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub struct Redis {
     connection: Arc<Connection>,
     claims: Arc<Claims>,
     documents: Arc<Documents>,
+    schemas: Arc<Schemas>,
 }
 
 impl Redis {
@@ -59,7 +61,8 @@ impl Redis {
         let connection = Arc::new(Connection::open(config)?);
         let claims = Arc::new(Claims::new(connection.clone(), config));
         let documents = Arc::new(Documents::new(connection.clone(), config));
-        Ok(Self { connection, claims, documents })
+        let schemas = Arc::new(Schemas::new(connection.clone(), config));
+        Ok(Self { connection, claims, documents, schemas })
     }
 
     /// The store of claims.
@@ -70,6 +73,11 @@ impl Redis {
     /// The store of documents.
     pub fn jobs(&self) -> Arc<dyn JobStore> {
         self.documents.clone()
+    }
+
+    /// The store of schemas.
+    pub fn schemas(&self) -> Arc<dyn SchemaStore> {
+        self.schemas.clone()
     }
 
     /// Asks the server whether it serves, and whether it keeps what it is told.

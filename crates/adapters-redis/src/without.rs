@@ -1,7 +1,7 @@
 //! What stands here when no client was built in.
 
 use crate::config::{RedisConfig, RedisStatus};
-use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result};
+use ports::{ErrorKind, IdempotencyStore, JobStore, PortError, Result, SchemaStore};
 use std::{convert::Infallible, sync::Arc};
 
 /// Redis, which this build has no client for.
@@ -28,6 +28,11 @@ impl Redis {
 
     /// The store of documents.
     pub fn jobs(&self) -> Arc<dyn JobStore> {
+        match self.0 {}
+    }
+
+    /// The store of schemas.
+    pub fn schemas(&self) -> Arc<dyn SchemaStore> {
         match self.0 {}
     }
 

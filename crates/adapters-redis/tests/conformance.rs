@@ -21,9 +21,11 @@ fn backend(config: RedisConfig) -> Backend {
     Backend::new()
         .with_idempotency(redis.idempotency())
         .with_jobs(redis.jobs())
+        .with_schemas(redis.schemas())
         .with_reopen(move || Box::pin(async move { backend(config) }))
 }
 
 testkit::idempotency_store_conformance!(redis_idempotency_store, redis);
 testkit::job_store_conformance!(redis_job_store, redis);
 testkit::idempotency_store_conformance!(redis_hash_tags_idempotency_store, redis_with_many_hash_tags);
+testkit::schema_store_conformance!(redis_schema_store, redis);

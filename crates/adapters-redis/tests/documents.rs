@@ -5,7 +5,7 @@ mod common;
 
 use adapters_redis::{Redis, RedisConfig};
 use common::{config, eventually, open};
-use ports::{Effect, ErrorKind, Expected, JobKind, Stored};
+use ports::{Effect, ErrorKind, Expected, JobKind, SchemaChange, SchemaSetting, Stored};
 use std::{collections::BTreeSet, time::Duration};
 use testkit::Proxy;
 
@@ -124,4 +124,36 @@ async fn a_conflict_says_what_is_there_and_what_was_expected() {
     assert!(error.detail().contains(&said), "{error}");
     let error = jobs.delete(KIND, "b", 7).await.expect_err("it is not there");
     assert!(error.detail().contains("\"b\" is not there, and version 7 was expected"), "{error}");
+}
+
+fn set(scope: &str, value: &'static str) -> SchemaChange {
+    SchemaChange::Set { setting: SchemaSetting::Mode, scope: scope.to_owned(), value: Some(value.into()) }
+}
+
+#[tokio::test]
+async fn a_change_of_schemas_whose_answer_was_lost_is_answered_as_if_it_had_come() {
+    let (proxy, redis, past) = two_ways(Duration::from_secs(10)).await;
+    let schemas = redis.schemas();
+    let first = schemas.revision().await.expect("it can be asked");
+    proxy.break_at_answer();
+    let changed = schemas.change(first, set("a", "one")).await.expect("it took effect once");
+    assert_eq!(changed.revision.0, first.0 + 1, "sent twice, it was one change");
+    assert_eq!(past.schemas().revision().await.expect("an answer"), changed.revision);
+    let found = past.schemas().settings(SchemaSetting::Mode, vec!["a".into()]).await.expect("an answer");
+    assert_eq!(found, [Some("one".into())]);
+    // What another changed in between is another's.
+    let error = schemas.change(first, set("a", "two")).await.expect_err("it was changed");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[tokio::test]
+async fn schemas_on_a_server_that_is_gone_are_unavailable() {
+    let (proxy, redis, _) = two_ways(Duration::from_secs(10)).await;
+    let schemas = redis.schemas();
+    let first = schemas.revision().await.expect("it can be asked");
+    proxy.cut().await;
+    let error = schemas.change(first, set("a", "one")).await.expect_err("there is no way to it");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let error = schemas.list("", None, 10).await.expect_err("there is no way to it");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }

@@ -17,6 +17,7 @@ mod convert;
 mod error;
 mod publish_stream;
 mod publisher;
+mod schemas;
 mod server;
 mod subscribe;
 mod subscriber;
@@ -42,7 +43,9 @@ pub mod proto {
 
 pub use server::{GrpcConfig, serve};
 
-use domain::{Limits, publish::Publisher, subscriptions::Subscriptions, topics::Topics};
+use domain::{
+    Limits, publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
+};
 use ports::Clock;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -57,6 +60,8 @@ pub struct Services {
     pub topics: Arc<Topics>,
     /// Keeps subscriptions and delivers to them.
     pub subscriptions: Arc<Subscriptions>,
+    /// Keeps schemas.
+    pub registry: Arc<Registry>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
     /// The time, for the deadlines of what is out at streams.

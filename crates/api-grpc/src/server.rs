@@ -1,11 +1,11 @@
 //! Serves the front on a listener.
 
 use crate::{
-    Services, call, connection, proto, publisher::Publisher, subscriber::Subscriber,
+    Services, call, connection, proto, publisher::Publisher, schemas::Schemas, subscriber::Subscriber,
     subscriptions::Subscriptions, topics::Topics,
 };
 use proto::{
-    publisher_server::PublisherServer, subscriber_server::SubscriberServer,
+    publisher_server::PublisherServer, schemas_server::SchemasServer, subscriber_server::SubscriberServer,
     subscriptions_server::SubscriptionsServer, topics_server::TopicsServer,
 };
 use std::{io, time::Duration};
@@ -99,6 +99,7 @@ pub async fn serve(
         .add_service(
             SubscriptionsServer::new(Subscriptions(services.clone())).max_decoding_message_size(bytes_max),
         )
+        .add_service(SchemasServer::new(Schemas(services.clone())).max_decoding_message_size(bytes_max))
         .add_service(TopicsServer::new(Topics(services)).max_decoding_message_size(bytes_max))
         .add_service(health_service)
         .add_service(reflection)

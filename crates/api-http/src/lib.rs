@@ -19,9 +19,11 @@ mod health;
 mod json;
 mod problem;
 mod publish;
+mod registry;
 mod request;
 mod respond;
 mod router;
+mod schemas;
 mod server;
 mod show;
 mod subscriptions;
@@ -35,7 +37,10 @@ pub use respond::ReplyBody;
 pub use router::Router;
 pub use server::serve;
 
-use domain::{Limits, browse::Browser, publish::Publisher, subscriptions::Subscriptions, topics::Topics};
+use domain::{
+    Limits, browse::Browser, publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions,
+    topics::Topics,
+};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -50,6 +55,8 @@ pub struct Services {
     pub topics: Arc<Topics>,
     /// Keeps subscriptions and delivers to them.
     pub subscriptions: Arc<Subscriptions>,
+    /// Keeps schemas.
+    pub registry: Arc<Registry>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
     /// How the service is, kept up to date by whoever watches its backends.

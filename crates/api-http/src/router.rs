@@ -5,10 +5,10 @@ use crate::{
     connection::Peer,
     health,
     problem::Problem,
-    publish,
+    publish, registry,
     request::{self, CORRELATION_ID, path_name},
     respond::{Reply, ReplyBody},
-    subscriptions, topics,
+    schemas, subscriptions, topics,
 };
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -65,6 +65,9 @@ enum Place<'a> {
     Pause(Cow<'a, str>),
     Resume(Cow<'a, str>),
     Skip(Cow<'a, str>),
+    /// A path within Confluent's API, and what is left of it.
+    Registry(&'a str),
+    SchemaStatistics,
     Health,
     Liveness,
     Readiness,
@@ -77,6 +80,12 @@ impl<'a> Place<'a> {
     /// The place at a path below the base path.
     fn of(path: &'a str) -> Result<Option<Self>, Error> {
         const DEPTH_MAX: usize = 8;
+        const REGISTRY: &str = "/schema-registry";
+        if let Some(rest) = path.strip_prefix(REGISTRY)
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            return Ok(Some(Self::Registry(rest)));
+        }
         let Some(path) = path.strip_prefix('/') else { return Ok(None) };
         let mut segments = [""; DEPTH_MAX];
         let mut count = 0;
@@ -107,7 +116,7 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", _, "dead-letters", ..] => Self::NotBuilt("dead letters"),
             ["v1", "replays", ..] | ["replay"] => Self::NotBuilt("replay"),
             ["v1", "groups", ..] => Self::NotBuilt("consumer groups"),
-            ["schema-registry", ..] => Self::NotBuilt("the schema registry"),
+            ["v1", "schemas", "stats"] => Self::SchemaStatistics,
             ["actuator", "health"] => Self::Health,
             ["actuator", "health", "liveness"] => Self::Liveness,
             ["actuator", "health", "readiness"] => Self::Readiness,
@@ -130,8 +139,14 @@ impl<'a> Place<'a> {
             Self::Topics | Self::Events(_) | Self::Subscriptions => "GET, POST",
             Self::Topic(_) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
-            Self::Tail(_) | Self::Health | Self::Liveness | Self::Readiness | Self::Info => "GET",
-            Self::NotBuilt(_) => "",
+            Self::Tail(_)
+            | Self::SchemaStatistics
+            | Self::Health
+            | Self::Liveness
+            | Self::Readiness
+            | Self::Info => "GET",
+            // Each of its paths says for itself.
+            Self::Registry(_) | Self::NotBuilt(_) => "",
         }
     }
 }
@@ -218,6 +233,8 @@ impl Router {
             (&Method::POST, Place::Pause(name)) => Box::pin(subscriptions::pause(call, name)).await,
             (&Method::POST, Place::Resume(name)) => Box::pin(subscriptions::resume(call, name)).await,
             (&Method::POST, Place::Skip(name)) => Box::pin(subscriptions::skip(call, name, body)).await,
+            (method, Place::Registry(rest)) => Ok(Box::pin(registry::answer(call, method, rest, body)).await),
+            (&Method::GET, Place::SchemaStatistics) => Box::pin(schemas::statistics(call)).await,
             (&Method::GET, Place::Health) => Ok(health::health(call)),
             (&Method::GET, Place::Liveness) => Ok(health::liveness()),
             (&Method::GET, Place::Readiness) => Ok(health::readiness(call)),

@@ -13,7 +13,8 @@ use adapters_kafka::{Kafka, KafkaConfig};
 use adapters_webhook::{HttpWebhooks, WebhookConfig};
 use domain::breaker::GuardedAppends;
 use ports::{
-    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, Result, TopicAdmin, Webhooks,
+    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, Result, SchemaStore,
+    TopicAdmin, Webhooks,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ pub(crate) struct Backends {
     pub(crate) offsets: Arc<dyn OffsetStore>,
     pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
+    pub(crate) schemas: Arc<dyn SchemaStore>,
     /// The circuits before a log that is another's.
     pub(crate) appends: Option<Arc<GuardedAppends>>,
     /// Where definitions or claims are kept outside the data directory.
@@ -57,15 +59,17 @@ impl Backends {
         let webhooks: Arc<dyn Webhooks> = Arc::new(HttpWebhooks::open(webhooks)?);
         let jobs = servers.iter().find_map(Server::jobs);
         let idempotency = servers.iter().find_map(Server::idempotency);
+        let schemas = servers.iter().find_map(Server::schemas);
         if config.log.backend == LogBackend::Kafka {
             // A replica that keeps everything elsewhere needs no data directory.
-            let (jobs, idempotency, lock) = match (jobs, idempotency) {
-                (Some(jobs), Some(idempotency)) => (jobs, idempotency, None),
-                (jobs, idempotency) => {
+            let (jobs, idempotency, schemas, lock) = match (jobs, idempotency, schemas) {
+                (Some(jobs), Some(idempotency), Some(schemas)) => (jobs, idempotency, schemas, None),
+                (jobs, idempotency, schemas) => {
                     let lock = DirLock::acquire(&config.embedded.data_dir)?;
                     let tables = Tables::open(&config.embedded.data_dir)?;
                     let (jobs, idempotency) = or_in_tables(jobs, idempotency, &tables, &clock)?;
-                    (jobs, idempotency, Some(lock))
+                    let schemas = schemas.unwrap_or_else(|| Arc::new(tables));
+                    (jobs, idempotency, schemas, Some(lock))
                 }
             };
             let kafka = Kafka::open(kafka)?;
@@ -78,6 +82,7 @@ impl Backends {
                 offsets: kafka.offsets(),
                 jobs,
                 idempotency,
+                schemas,
                 servers,
                 webhooks,
                 kafka: Some(kafka),
@@ -97,6 +102,7 @@ impl Backends {
             membership: Arc::new(groups),
             jobs,
             idempotency,
+            schemas: schemas.unwrap_or_else(|| Arc::new(tables)),
             servers,
             webhooks,
             kafka: None,
@@ -108,7 +114,18 @@ impl Backends {
     pub(crate) async fn close(self, patience: Duration) {
         // Webhooks have nothing to write out: what is under way ends with its subscription.
         let Self {
-            log, admin, membership, offsets, jobs, idempotency, appends, servers, kafka, lock, ..
+            log,
+            admin,
+            membership,
+            offsets,
+            jobs,
+            idempotency,
+            schemas,
+            appends,
+            servers,
+            kafka,
+            lock,
+            ..
         } = self;
         for server in servers {
             server.close(patience).await;
@@ -118,7 +135,7 @@ impl Backends {
         }
         // The last handle on a file closes it, which waits for the disk.
         let closing = tokio::task::spawn_blocking(move || {
-            drop((membership, offsets, admin, log, appends, jobs, idempotency));
+            drop((membership, offsets, admin, log, appends, jobs, idempotency, schemas));
             drop(lock);
         });
         if tokio::time::timeout(patience, closing).await.is_err() {

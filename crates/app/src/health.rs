@@ -5,6 +5,7 @@ use api_http::{Component, Health};
 use domain::{
     breaker::{Breaker, BreakerStatus, GuardedAppends},
     event::time_text,
+    schemas::registry::Registry,
     topics::Topics,
 };
 use futures::future;
@@ -19,6 +20,8 @@ const INTERVAL_DOWN: Duration = Duration::from_secs(1);
 
 /// The most topics with an open circuit that are shown.
 const TOPICS_SHOWN_MAX: usize = 20;
+/// The component of the schema registry.
+const SCHEMA_REGISTRY: &str = "schemaRegistry";
 /// The detail that says why a store may forget.
 const WARNING: &str = "warning";
 
@@ -26,6 +29,7 @@ const WARNING: &str = "warning";
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) topics: Arc<Topics>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) backend: LogBackend,
     /// Where definitions or claims are kept outside the data directory.
     pub(crate) servers: Vec<Server>,
@@ -37,19 +41,19 @@ pub(crate) struct Watch {
 impl Watch {
     /// What is known before a backend was asked.
     pub(crate) fn unknown(backend: LogBackend, servers: &[Server]) -> Health {
-        let names = [backend.name()].into_iter().chain(servers.iter().map(Server::name));
+        let names = [backend.name(), SCHEMA_REGISTRY].into_iter().chain(servers.iter().map(Server::name));
         Health { ready: false, components: names.map(|name| component(name, false, Vec::new())).collect() }
     }
 
     /// Asks the backends once.
     pub(crate) async fn look(&self) {
         let looks = future::join_all(self.servers.iter().map(|server| self.look_at_server(server)));
-        let (log, servers) = tokio::join!(self.look_at_log(), looks);
+        let (log, registry, servers) = tokio::join!(self.look_at_log(), self.look_at_registry(), looks);
         // After the calls, which are not the circuits' own.
         let breakers: Vec<&Breaker> = self.servers.iter().map(|server| &*server.breaker).collect();
         let circuits = (!breakers.is_empty() || self.appends.is_some())
             .then(|| circuits(&breakers, self.appends.as_deref()));
-        let components: Vec<Component> = [log].into_iter().chain(servers).chain(circuits).collect();
+        let components: Vec<Component> = [log, registry].into_iter().chain(servers).chain(circuits).collect();
         self.health.send_if_modified(|health| {
             let news = health.components != components;
             health.components = components;
@@ -72,6 +76,25 @@ impl Watch {
                     tracing::warn!(%error, "the log does not serve");
                 }
                 component(name, false, Vec::new())
+            }
+        }
+    }
+
+    /// Where it cannot be asked, the component of what keeps it is down; topics without schemas go on.
+    async fn look_at_registry(&self) -> Component {
+        match self.registry.statistics().await {
+            Ok(counted) => {
+                let details = vec![
+                    ("totalSubjects", json!(counted.subjects)),
+                    ("totalVersions", json!(counted.versions)),
+                ];
+                component(SCHEMA_REGISTRY, true, details)
+            }
+            Err(error) => {
+                if self.before(SCHEMA_REGISTRY).is_some_and(|before| before.up) {
+                    tracing::warn!(%error, "the schemas cannot be read");
+                }
+                component(SCHEMA_REGISTRY, false, vec![("error", json!(error.message()))])
             }
         }
     }

@@ -17,6 +17,7 @@ use domain::{
     browse::Browser,
     error::ErrorCode,
     publish::Publisher,
+    schemas::registry::Registry,
     subscriptions::{SubscriptionPorts, Subscriptions},
     topics::Topics,
 };
@@ -147,6 +148,8 @@ impl Service {
             idempotency: backends.idempotency.clone(),
             clock: clock.clone(),
         };
+        let registry =
+            Arc::new(Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()));
         let webhooks = Some(backends.webhooks.clone());
         let subscriptions =
             Subscriptions::with_webhooks(ports, topics.clone(), limits.clone(), config.delivery(), webhooks);
@@ -164,6 +167,7 @@ impl Service {
                     browser: browser.clone(),
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
+                    registry: registry.clone(),
                     limits: limits.clone(),
                     health: health.subscribe(),
                 },
@@ -176,6 +180,7 @@ impl Service {
                     publisher: publisher.clone(),
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
+                    registry: registry.clone(),
                     limits,
                     clock: clock.clone(),
                     draining: draining.clone(),
@@ -186,7 +191,7 @@ impl Service {
             )),
         ];
         let (servers, appends) = (backends.servers.clone(), backends.appends.clone());
-        let watch = Watch { topics, backend, servers, appends, health: health.clone() };
+        let watch = Watch { topics, registry, backend, servers, appends, health: health.clone() };
         watch.look().await;
         health.send_modify(|health| health.ready = true);
         let watching = tokio::spawn(watch.run());

@@ -5,8 +5,8 @@ use crate::config::{
 };
 use adapters_postgres::Postgres;
 use adapters_redis::Redis;
-use domain::breaker::{self, Breaker, GuardedClaims, GuardedJobs};
-use ports::{Clock, IdempotencyStore, JobStore, PortError, Result};
+use domain::breaker::{self, Breaker, GuardedClaims, GuardedJobs, GuardedSchemas};
+use ports::{Clock, IdempotencyStore, JobStore, PortError, Result, SchemaStore};
 use std::{sync::Arc, time::Duration};
 
 /// A server, behind a circuit.
@@ -106,6 +106,15 @@ impl Server {
             Client::Postgres(postgres) => postgres.jobs(),
         };
         self.keeps.state.then(|| Arc::new(GuardedJobs::new(store, self.breaker.clone())) as _)
+    }
+
+    /// The store of schemas, where the state is kept here.
+    pub(crate) fn schemas(&self) -> Option<Arc<dyn SchemaStore>> {
+        let store = match &self.client {
+            Client::Redis(redis) => redis.schemas(),
+            Client::Postgres(postgres) => postgres.schemas(),
+        };
+        self.keeps.state.then(|| Arc::new(GuardedSchemas::new(store, self.breaker.clone())) as _)
     }
 
     /// Asks whether it serves, and whether it keeps what it is told. Also while its circuit is open.

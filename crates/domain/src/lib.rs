@@ -18,6 +18,7 @@ pub mod partition;
 pub mod publish;
 pub mod push;
 pub mod retry_topic;
+pub mod schemas;
 pub mod subscriptions;
 pub mod topics;
 

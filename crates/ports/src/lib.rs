@@ -16,6 +16,7 @@ mod idempotency_store;
 mod job_store;
 mod offset_store;
 mod record;
+mod schema_store;
 mod topic;
 mod topic_admin;
 mod webhooks;
@@ -34,6 +35,10 @@ pub use idempotency_store::{
 pub use job_store::{Expected, JobKind, JobStore, Stored};
 pub use offset_store::{Committed, OffsetCommit, OffsetStore};
 pub use record::{Header, Headers, Record, StoredRecord, Timestamp};
+pub use schema_store::{
+    Fingerprint, RegisteredSchema, Revision, SchemaChange, SchemaChanged, SchemaId, SchemaKey, SchemaSetting,
+    SchemaStore, StoredSchema, StoredSubject, SubjectVersion, VersionKey,
+};
 pub use topic::{Generation, GroupId, NameError, Offset, PartitionId, TopicName, TopicPartition};
 pub use topic_admin::{ClusterInfo, PartitionInfo, TopicAdmin, TopicInfo, TopicSpec, TopicSummary};
 pub use webhooks::{WebhookRequest, WebhookResponse, Webhooks};
@@ -47,6 +52,7 @@ pub use {
     idempotency_store::MockIdempotencyStore,
     job_store::MockJobStore,
     offset_store::MockOffsetStore,
+    schema_store::MockSchemaStore,
     topic_admin::MockTopicAdmin,
     webhooks::MockWebhooks,
 };

@@ -10,6 +10,7 @@ mod jobs;
 mod log;
 mod offsets;
 mod reader;
+mod schemas;
 mod settings;
 mod topics;
 
@@ -17,9 +18,12 @@ pub use idempotency::MemoryIdempotency;
 pub use jobs::MemoryJobs;
 pub use log::MemoryLog;
 pub use offsets::MemoryOffsets;
+pub use schemas::MemorySchemas;
 
 use crate::group::{GroupConfig, Groups};
-use ports::{Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, TopicAdmin};
+use ports::{
+    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, SchemaStore, TopicAdmin,
+};
 use std::sync::Arc;
 
 /// All ports of one process, in memory. Clones share what they hold.
@@ -31,6 +35,7 @@ pub struct Memory {
     offsets: Arc<MemoryOffsets>,
     jobs: Arc<MemoryJobs>,
     idempotency: Arc<MemoryIdempotency>,
+    schemas: Arc<MemorySchemas>,
 }
 
 impl Memory {
@@ -50,6 +55,7 @@ impl Memory {
             groups,
             jobs: Arc::default(),
             idempotency: Arc::new(MemoryIdempotency::new(clock)),
+            schemas: Arc::default(),
         }
     }
 
@@ -81,5 +87,10 @@ impl Memory {
     /// The claims.
     pub fn idempotency(&self) -> Arc<dyn IdempotencyStore> {
         self.idempotency.clone()
+    }
+
+    /// The schemas.
+    pub fn schemas(&self) -> Arc<dyn SchemaStore> {
+        self.schemas.clone()
     }
 }

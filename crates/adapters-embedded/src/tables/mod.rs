@@ -1,4 +1,4 @@
-//! The durable tables beside the log: documents, positions and claims, in one redb database.
+//! The durable tables beside the log: documents, positions, claims and schemas, in one redb database.
 //!
 //! Writes go to one thread ([`writer`]), which makes one transaction, and so one sync, of all that wait;
 //! nobody's runtime waits for a disk. Reads see the last transaction that was committed. [`schema`] says what
@@ -9,6 +9,7 @@ mod fault;
 mod jobs;
 mod offsets;
 mod schema;
+mod schemas;
 mod store;
 mod writer;
 
@@ -27,7 +28,7 @@ use writer::Writer;
 /// The name of the database in the data directory.
 pub const FILE_NAME: &str = "state.redb";
 
-/// The tables of one data directory; `JobStore` of the embedded backend. Clones are handles on the same.
+/// The tables of one data directory; `JobStore` and `SchemaStore` of the embedded backend. Clones are handles on the same.
 ///
 /// When the last one is dropped, what was handed over is written and the file is free for the next. Its port
 /// calls need a Tokio runtime.

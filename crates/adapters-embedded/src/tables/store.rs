@@ -2,11 +2,11 @@
 
 use super::{
     FILE_NAME, fault,
-    schema::{DOCUMENTS, FORMAT, META, META_FORMAT, POSITIONS},
+    schema::{FORMAT, META, META_FORMAT, SCHEMA_SETTINGS, make_tables},
 };
 use parking_lot::RwLock;
 use ports::{ErrorKind, PortError, Result};
-use redb::{Database, DatabaseError, Error, ReadTransaction, ReadableDatabase};
+use redb::{Database, DatabaseError, Error, ReadTransaction, ReadableDatabase, TableError};
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -82,28 +82,37 @@ impl Store {
 fn prepare(database: &Database) -> Result<()> {
     const OPERATION: &str = "tables.open";
     let of = |error: Error| fault::port_error(OPERATION, error);
-    let read = || -> Result<Option<u64>, Error> {
-        match database.begin_read()?.open_table(META) {
-            Ok(meta) => Ok(meta.get(META_FORMAT)?.map(|format| format.value())),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    };
-    match read().map_err(of)? {
-        Some(FORMAT) => Ok(()),
-        Some(format) => {
-            let detail = format!("state database: its format is {format}, this version knows {FORMAT}");
-            Err(PortError::new(ErrorKind::Corrupt, OPERATION, detail))
-        }
-        None => {
+    match format(database).map_err(of)? {
+        Some((FORMAT, true)) => Ok(()),
+        None | Some((FORMAT, false)) => {
             let make = || -> Result<(), Error> {
                 let transaction = database.begin_write()?;
                 transaction.open_table(META)?.insert(META_FORMAT, FORMAT)?;
-                transaction.open_table(DOCUMENTS)?;
-                transaction.open_table(POSITIONS)?;
+                make_tables(&transaction)?;
                 Ok(transaction.commit()?)
             };
             make().map_err(of)
         }
+        Some((format, _)) => {
+            let detail = format!("state database: its format is {format}, this version knows {FORMAT}");
+            Err(PortError::new(ErrorKind::Corrupt, OPERATION, detail))
+        }
     }
+}
+
+/// The format of what is there, and whether all tables are; `None` of a new file.
+fn format(database: &Database) -> Result<Option<(u64, bool)>, Error> {
+    let transaction = database.begin_read()?;
+    let meta = match transaction.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // The last that is made.
+    let complete = match transaction.open_table(SCHEMA_SETTINGS) {
+        Ok(_) => true,
+        Err(TableError::TableDoesNotExist(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(meta.get(META_FORMAT)?.map(|format| (format.value(), complete)))
 }

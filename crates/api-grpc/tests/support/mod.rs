@@ -15,6 +15,7 @@ use api_grpc::{
 use domain::{
     Limits,
     publish::{PublishConfig, Publisher},
+    schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
     topics::{TopicDefaults, Topics},
 };
@@ -68,6 +69,7 @@ impl Front {
             publisher: Arc::new(publisher),
             topics,
             subscriptions,
+            registry: Arc::new(Registry::new(memory.schemas(), clock.clone(), RegistryConfig::default())),
             limits,
             clock,
             draining: draining.clone(),

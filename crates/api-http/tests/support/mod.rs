@@ -10,6 +10,7 @@ use domain::{
     Limits,
     browse::Browser,
     publish::{PublishConfig, Publisher},
+    schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
     topics::{TopicDefaults, Topics},
 };
@@ -79,7 +80,8 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {
         publisher: Arc::new(publisher),
-        browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
+        browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock.clone())),
+        registry: Arc::new(Registry::new(memory.schemas(), clock, RegistryConfig::default())),
         topics,
         subscriptions,
         limits,
@@ -115,7 +117,13 @@ impl Front {
         let request = request.body(Full::new(body.into())).unwrap();
         let (head, body) = self.router.handle(request, Peer::none()).await.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        // A schema's own text may be no JSON.
+        let text = || Value::String(String::from_utf8(bytes.to_vec()).unwrap());
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| text())
+        };
         Answer { status: head.status, headers: head.headers, body }
     }
 

@@ -8,6 +8,7 @@ mod fronts;
 mod kafka;
 mod layers;
 mod load;
+mod schemas;
 mod show;
 mod state;
 mod stores;

@@ -1,6 +1,7 @@
 //! The settings as the program uses them, and what they must be beside well-formed.
 
 use super::{
+    schemas::SchemaRegistry,
     state::State,
     stores::{EventStreaming, Postgres, Redis},
     units::{Bytes, Count, Scalar, Secret, Time},
@@ -19,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) security: Security,
     pub(crate) log: Log,
     pub(crate) state: State,
+    pub(crate) schema_registry: SchemaRegistry,
     pub(crate) embedded: Embedded,
     pub(crate) topics: Topics,
     pub(crate) publish: Publish,
@@ -289,6 +291,7 @@ impl Config {
         self.check_limits()?;
         self.check_stores()?;
         self.check_state()?;
+        self.check_schemas()?;
         self.webhooks().map(drop)?;
         self.check_kafka()
     }

@@ -15,10 +15,12 @@
 mod appends;
 mod claims;
 mod jobs;
+mod schemas;
 
 pub use appends::GuardedAppends;
 pub use claims::GuardedClaims;
 pub use jobs::GuardedJobs;
+pub use schemas::GuardedSchemas;
 
 use crate::subscriptions::circuit::{Allowed, Circuit, CircuitConfig, Seen};
 use parking_lot::Mutex;

@@ -4,8 +4,8 @@ use crate::fixtures;
 use futures::future::BoxFuture;
 use ports::{
     AppendRequest, Appended, ErrorKind, EventLog, Fetched, GroupMembership, IdempotencyStore, JobStore,
-    LogReader, Offset, OffsetStore, PartitionId, PortError, ReadLimits, Record, StoredRecord, TopicAdmin,
-    TopicName, TopicPartition, TopicSpec,
+    LogReader, Offset, OffsetStore, PartitionId, PortError, ReadLimits, Record, SchemaStore, StoredRecord,
+    TopicAdmin, TopicName, TopicPartition, TopicSpec,
 };
 use std::{any::Any, collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
 
@@ -25,6 +25,7 @@ pub struct Backend {
     offsets: Option<Arc<dyn OffsetStore>>,
     jobs: Option<Arc<dyn JobStore>>,
     idempotency: Option<Arc<dyn IdempotencyStore>>,
+    schemas: Option<Arc<dyn SchemaStore>>,
     make_gap: Option<MakeGap>,
     reopen: Option<Reopen>,
     /// Dropped after the ports.
@@ -76,6 +77,13 @@ impl Backend {
     #[must_use]
     pub fn with_idempotency(mut self, idempotency: Arc<dyn IdempotencyStore>) -> Self {
         self.idempotency = Some(idempotency);
+        self
+    }
+
+    /// With these schemas.
+    #[must_use]
+    pub fn with_schemas(mut self, schemas: Arc<dyn SchemaStore>) -> Self {
+        self.schemas = Some(schemas);
         self
     }
 
@@ -135,6 +143,11 @@ impl Backend {
     /// The claims.
     pub fn idempotency(&self) -> &Arc<dyn IdempotencyStore> {
         self.idempotency.as_ref().expect("the backend has an IdempotencyStore")
+    }
+
+    /// The schemas.
+    pub fn schemas(&self) -> &Arc<dyn SchemaStore> {
+        self.schemas.as_ref().expect("the backend has a SchemaStore")
     }
 
     /// Drops all ports and opens the same data again. A backend that keeps nothing stays as it is.

@@ -11,6 +11,7 @@
 //! testkit::offset_store_conformance!(memory_offset_store, memory);
 //! testkit::job_store_conformance!(memory_job_store, memory);
 //! testkit::idempotency_store_conformance!(memory_idempotency_store, memory);
+//! testkit::schema_store_conformance!(memory_schema_store, memory);
 //! ```
 //!
 //! Each test makes a backend, and topics and groups of names that nobody else has, so that all can share
@@ -22,6 +23,7 @@ pub mod event_log;
 pub mod groups;
 pub mod idempotency_store;
 pub mod job_store;
+pub mod schema_store;
 pub mod topic_admin;
 
 pub use backend::{Backend, PATIENCE, run, within};

@@ -133,7 +133,7 @@ impl World {
     fn fetch(&mut self, new: Vec<New>) {
         let mut offsets = Vec::new();
         for New { gap, key, size, passed_over, delay, attempts } in new.into_iter().take(self.core.room().0) {
-            let from = offsets.last().map_or(self.core.position(), |last| last + 1);
+            let from = offsets.last().map_or(self.core.position(), |last: &Offset| last + 1);
             // What was read before a restart comes first.
             let known = self.model.events.iter().map(Known::offset).find(|offset| *offset >= from);
             offsets.push(known.unwrap_or_else(|| {
