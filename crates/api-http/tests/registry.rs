@@ -265,6 +265,31 @@ async fn a_protobuf_schema_may_come_and_go_as_its_descriptor() {
 }
 
 #[tokio::test]
+async fn avro_and_json_schemas_are_registered_and_compared_too() {
+    let registry = Registry::new().await;
+    let record = |fields: &str| {
+        let text = format!(r#"{{"type": "record", "name": "Order", "fields": [{fields}]}}"#);
+        json!({"schema": text})
+    };
+    let id = r#"{"name": "id", "type": "string"}"#;
+    let registered = registry.post("/subjects/avro/versions", &record(id)).await;
+    let shown = registry.get("/subjects/avro/versions/latest").await;
+    assert_eq!((&shown["id"], shown.get("schemaType")), (&registered["id"], None), "Avro is not named");
+    let with_default = format!(r#"{id}, {{"name": "count", "type": "int", "default": 0}}"#);
+    assert_eq!(registry.post("/subjects/avro/versions", &record(&with_default)).await["version"], 2);
+    let without = format!(r#"{id}, {{"name": "count", "type": "int"}}"#);
+    assert_eq!(registry.refused("POST", "/subjects/avro/versions", &record(&without)).await, 40901);
+    let object = |of: &str| {
+        let text = json!({"type": "object", "properties": {"id": {"type": of}}}).to_string();
+        json!({"schemaType": "JSON", "schema": text})
+    };
+    assert_eq!(registry.post("/subjects/json/versions", &object("string")).await["version"], 1);
+    assert_eq!(registry.get("/subjects/json/versions/1").await["schemaType"], "JSON");
+    assert_eq!(registry.refused("POST", "/subjects/json/versions", &object("integer")).await, 40901);
+    assert_eq!(registry.refused("POST", "/subjects/avro/versions", &object("string")).await, 40901);
+}
+
+#[tokio::test]
 async fn what_is_wrong_has_its_code() {
     let registry = Registry::new().await;
     registry.register("order", ORDER).await;

@@ -128,12 +128,12 @@ mod tests {
     fn a_schema_is_read_with_all_that_goes_with_it() {
         let body = r#"{"schema": "text", "schemaType": "PROTOBUF", "id": 7, "version": -1, "subject": null,
             "references": [{"name": "a.proto", "subject": "a", "version": -1}], "metadata": {"x": 1}}"#;
-        let (schema, position) = super::schema(body).unwrap();
+        let (schema, position) = schema(body).unwrap();
         assert_eq!((schema.schema_type, schema.text.as_str()), (SchemaType::Protobuf, "text"));
         assert_eq!(schema.references[0].version, VersionSelector::Latest);
         assert_eq!(position, Position { id: Some(SchemaId(7)), version: None });
         assert!(schema.metadata.is_some() && schema.rule_set.is_none());
-        assert_eq!(super::schema(r#"{"schema": "{}"}"#).unwrap().0.schema_type, SchemaType::Avro);
+        assert_eq!(schema(r#"{"schema": "{}"}"#).unwrap().0.schema_type, SchemaType::Avro);
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
             (r#"{"schema": "", "references": [{}]}"#, 42201),
             (r#"{"schema": "", "references": [{"name": "a", "subject": "b", "version": 0}]}"#, 42202),
         ] {
-            assert_eq!(super::schema(body).unwrap_err().code, code, "{body}");
+            assert_eq!(schema(body).unwrap_err().code, code, "{body}");
         }
         for (body, code) in
             [("{}", 42203), (r#"{"compatibility": "ALL"}"#, 42203), (r#"{"alias": "a"}"#, 422)]
@@ -165,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_body_is_read_or_refused(body in "\\PC{0,60}|\\{(\"(schema|id|references|metadata)\":[^,]{0,12},?){0,3}\\}") {
-            for refused in [super::schema(&body).err(), config(&body).err(), mode(&body).err()].into_iter().flatten() {
+            for refused in [schema(&body).err(), config(&body).err(), mode(&body).err()].into_iter().flatten() {
                 prop_assert!(refused.status().is_client_error());
             }
         }

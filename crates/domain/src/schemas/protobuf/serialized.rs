@@ -6,17 +6,35 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, UninterpretedOption,
-    uninterpreted_option::NamePart,
+    field_descriptor_proto::Type, uninterpreted_option::NamePart,
 };
 
 /// Levels of messages within each other: as many as a text may have.
 const DEPTH_MAX: usize = 32;
 
 impl ProtobufSchema {
-    /// The file as a serialized `FileDescriptorProto`, with its options and extensions.
+    /// The file as a serialized `FileDescriptorProto`, its types by their full names. Options that are extensions
+    /// are not in it.
     pub fn serialized(&self) -> Vec<u8> {
-        self.resolved.encode_to_vec()
+        let mut file = self.resolved.file_descriptor_proto().clone();
+        // What was left out for the resolver.
+        file.dependency.clone_from(&self.file.dependency);
+        file.public_dependency.clone_from(&self.file.public_dependency);
+        file.weak_dependency.clone_from(&self.file.weak_dependency);
+        file.message_type.iter_mut().zip(&self.file.message_type).for_each(|(to, from)| restore(to, from));
+        restore_all(&mut file.enum_type, &self.file.enum_type);
+        file.encode_to_vec()
     }
+}
+
+fn restore(to: &mut DescriptorProto, from: &DescriptorProto) {
+    to.reserved_range.clone_from(&from.reserved_range);
+    to.nested_type.iter_mut().zip(&from.nested_type).for_each(|(to, from)| restore(to, from));
+    restore_all(&mut to.enum_type, &from.enum_type);
+}
+
+fn restore_all(to: &mut [EnumDescriptorProto], from: &[EnumDescriptorProto]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| to.reserved_range.clone_from(&from.reserved_range));
 }
 
 /// The text of a serialized `FileDescriptorProto`. Options that the language itself knows are kept; those that are
@@ -73,7 +91,17 @@ impl Writer {
         if let Some(options) = &mut message.options {
             options.uninterpreted_option = self.options("MessageOptions", options);
         }
-        message.field.iter_mut().chain(&mut message.extension).for_each(|field| self.field(field));
+        for field in message.field.iter_mut().chain(&mut message.extension) {
+            // What was declared by `map<…>` or as a group is named within its message, as in a text.
+            let within = message.nested_type.iter().find(|nested| {
+                let is_own = print::is_map_entry(nested) || field.r#type() == Type::Group;
+                is_own && field.type_name().strip_suffix(nested.name()).is_some_and(|it| it.ends_with('.'))
+            });
+            if let Some(nested) = within {
+                field.type_name = Some(nested.name().to_owned());
+            }
+            self.field(field);
+        }
         message.enum_type.iter_mut().for_each(|enumeration| self.enumeration(enumeration));
         message.nested_type.iter_mut().for_each(|nested| self.message(nested));
         for oneof in &mut message.oneof_decl {
@@ -84,6 +112,10 @@ impl Writer {
     }
 
     fn field(&self, field: &mut FieldDescriptorProto) {
+        // Compilers write it out; in a text it stands where it is another one.
+        if field.json_name.as_deref() == Some(json_name(field.name()).as_str()) {
+            field.json_name = None;
+        }
         if let Some(options) = &mut field.options {
             options.uninterpreted_option = self.options("FieldOptions", options);
         }
@@ -135,6 +167,21 @@ impl Writer {
         }
         written
     }
+}
+
+/// The name in JSON of a field that says none.
+fn json_name(name: &str) -> String {
+    let mut json = String::with_capacity(name.len());
+    let mut upper = false;
+    for character in name.chars() {
+        if character == '_' {
+            upper = true;
+        } else {
+            json.push(if upper { character.to_ascii_uppercase() } else { character });
+            upper = false;
+        }
+    }
+    json
 }
 
 #[cfg(test)]
