@@ -15,11 +15,13 @@
 mod appends;
 mod claims;
 mod jobs;
+mod registry;
 mod schemas;
 
 pub use appends::GuardedAppends;
 pub use claims::GuardedClaims;
 pub use jobs::GuardedJobs;
+pub use registry::GuardedRegistry;
 pub use schemas::GuardedSchemas;
 
 use crate::subscriptions::circuit::{Allowed, Circuit, CircuitConfig, Seen};
