@@ -143,7 +143,8 @@ async fn a_registry_that_goes_away_is_missed_by_nobody_who_needs_no_schema() {
 async fn a_registry_that_does_not_know_the_service_keeps_it_from_nothing_else() {
     let outside = Outside::start().await;
     let data = tempfile::tempdir().expect("a folder");
-    let client = outside.used_with("wrong").start(data.path()).await.client();
+    let service = outside.used_with("wrong").start(data.path()).await;
+    let client = service.client();
     let refused = client.post(VERSIONS, &order("string id = 1;")).await.expect(500);
     assert_eq!(refused["error_code"], 50001);
     assert!(refused["message"].as_str().is_some_and(|it| it.contains("password")), "{refused}");
