@@ -159,9 +159,12 @@ async fn exchange(
     let head = String::from_utf8_lossy(&read[..end]).into_owned();
     let body = read.split_off(end + 4);
     if !head.lines().any(|line| line.eq_ignore_ascii_case(wanted)) {
-        return stream.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        return stream
+            .write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .await;
     }
-    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let length =
+        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let rest = length.unwrap_or(0_usize).saturating_sub(body.len()) as u64;
     let mut upstream = TcpStream::connect(server).await?;
     upstream.write_all(format!("{head}\r\nconnection: close\r\n\r\n").as_bytes()).await?;

@@ -88,7 +88,9 @@ async fn schemas_are_those_of_the_registry_and_so_are_its_verdicts() {
 
     // Both say no with the same words.
     let broken = order("int32 id = 1;");
-    for (path, body) in [(VERSIONS, &broken), (VERSIONS, &order("strange")), (SUBJECT, &order("int64 x = 9;"))] {
+    for (path, body) in
+        [(VERSIONS, &broken), (VERSIONS, &order("strange")), (SUBJECT, &order("int64 x = 9;"))]
+    {
         let [told, said] = [here.post(path, body).await, there.post(path, body).await];
         assert_eq!((told.status, told.body), (said.status, said.body));
     }

@@ -58,7 +58,8 @@ impl Backends {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         // What needs no file first: a build without it is told before anything is made.
-        let outside = servers.registry.as_ref().map(|settings| Outside::open(settings, &clock)).transpose()?;
+        let outside =
+            servers.registry.as_ref().map(|settings| Outside::open(settings, &clock)).transpose()?;
         let servers = Server::open_all(config, servers, &clock)?;
         let webhooks: Arc<dyn Webhooks> = Arc::new(HttpWebhooks::open(webhooks)?);
         let jobs = servers.iter().find_map(Server::jobs);

@@ -161,7 +161,8 @@ impl Service {
         load(&subscriptions, config.state.backend).await?;
 
         // From here on liveness is answered; readiness once the log was asked.
-        let health = watch::Sender::new(Watch::unknown(backend, &backends.servers, backends.outside.is_some()));
+        let health =
+            watch::Sender::new(Watch::unknown(backend, &backends.servers, backends.outside.is_some()));
         let draining = CancellationToken::new();
         let stop_fronts = CancellationToken::new();
         let fronts = [

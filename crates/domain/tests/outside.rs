@@ -145,9 +145,10 @@ impl SchemaRegistry for Fake {
         _deleted: bool,
     ) -> Asked<RegistryVersion> {
         self.ask(format!("lookup {subject}"))?;
-        let found = self.of(subject)?.into_iter().find(|(_, id)| {
-            self.state.lock().schemas[*id as usize - 1].text == schema.text
-        });
+        let found = self
+            .of(subject)?
+            .into_iter()
+            .find(|(_, id)| self.state.lock().schemas[*id as usize - 1].text == schema.text);
         let (version, id) = found.ok_or_else(|| refused(40403))?;
         Ok(self.answer(subject, version, id))
     }
@@ -159,7 +160,8 @@ impl SchemaRegistry for Fake {
         _normalize: bool,
     ) -> Asked<RegistryVersion> {
         self.ask(format!("register {subject}"))?;
-        let version = self.of(subject).map_or(0, |versions| versions.keys().next_back().copied().unwrap_or(0)) + 1;
+        let version =
+            self.of(subject).map_or(0, |versions| versions.keys().next_back().copied().unwrap_or(0)) + 1;
         let id = self.put(subject, version, schema.clone());
         Ok(self.answer(subject, version, id))
     }
@@ -303,11 +305,9 @@ async fn references_are_followed_by_their_versions() {
     let (fake, registry) = both();
     fake.put("base", 3, kept("id"));
     let cart = "syntax = \"proto3\"; package shop; import \"order.proto\"; message Cart { Order order = 1; }";
-    let reference = |version| NewReference { name: "order.proto".to_owned(), subject: "base".to_owned(), version };
-    let new = NewSchema {
-        references: vec![reference(LATEST)],
-        ..NewSchema::new(SchemaType::Protobuf, cart)
-    };
+    let reference =
+        |version| NewReference { name: "order.proto".to_owned(), subject: "base".to_owned(), version };
+    let new = NewSchema { references: vec![reference(LATEST)], ..NewSchema::new(SchemaType::Protobuf, cart) };
     // What the registry makes of `latest` is its own.
     add(&registry, "s", &new).await;
     let pinned =

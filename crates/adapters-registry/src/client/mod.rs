@@ -1,7 +1,7 @@
 //! The client: the port's calls as requests, and their answers.
 
 mod error;
-mod http;
+mod requests;
 mod tls;
 mod wire;
 
@@ -9,11 +9,11 @@ use crate::config::RegistryConfig;
 use async_trait::async_trait;
 use bytes::Bytes;
 use error::About;
-use http::{Ask, Http, Path};
 use ports::{
     Asked, ErrorKind, PortError, RegistryAgainst, RegistryCheck, RegistryError, RegistryRefusal,
     RegistrySchema, RegistryVersion, Result, SchemaKey, SchemaRegistry, VersionKey,
 };
+use requests::{Ask, Http, Path};
 use std::sync::Arc;
 use wire::Wrong;
 
@@ -50,7 +50,7 @@ impl ConfluentRegistry {
         &self,
         operation: &'static str,
         path: Path,
-        read: impl FnOnce(&[u8]) -> Result<T, Wrong>,
+        read: impl FnOnce(&[u8]) -> Result<T, Wrong> + Send,
     ) -> Asked<T> {
         let ask = Ask { operation, path, body: None, changes: false };
         self.asked(&ask, read).await
@@ -62,7 +62,7 @@ impl ConfluentRegistry {
         path: Path,
         schema: &RegistrySchema,
         changes: bool,
-        read: impl FnOnce(&[u8]) -> Result<T, Wrong>,
+        read: impl FnOnce(&[u8]) -> Result<T, Wrong> + Send,
     ) -> Asked<T> {
         let body = wire::given(schema).map_err(|error| {
             let detail = format!("metadata and rules must be JSON: {error}");
@@ -72,7 +72,7 @@ impl ConfluentRegistry {
         self.asked(&ask, read).await
     }
 
-    async fn asked<T>(&self, ask: &Ask, read: impl FnOnce(&[u8]) -> Result<T, Wrong>) -> Asked<T> {
+    async fn asked<T>(&self, ask: &Ask, read: impl FnOnce(&[u8]) -> Result<T, Wrong> + Send) -> Asked<T> {
         let body = self.http.ask(ask).await?;
         read(&body).map_err(|wrong| self.nonsense(ask.operation, ask.changes, &wrong))
     }

@@ -40,18 +40,19 @@ struct GivenReference<'a> {
 /// # Errors
 /// Where metadata or rules are no JSON.
 pub(super) fn given(schema: &RegistrySchema) -> Result<Vec<u8>, serde_json::Error> {
-    let raw = |text: &'_ Option<String>| -> Result<Option<Box<RawValue>>, serde_json::Error> {
-        text.clone().map(RawValue::from_string).transpose()
-    };
+    let raw = |text: &Option<String>| text.clone().map(RawValue::from_string).transpose();
     let (metadata, rule_set) = (raw(&schema.metadata)?, raw(&schema.rule_set)?);
-    let reference = |to: &'_ RegistryReference| (to.version.map_or(-1, i64::from));
     serde_json::to_vec(&Given {
         schema: &schema.text,
-        schema_type: (schema.schema_type != "AVRO").then_some(&schema.schema_type),
+        schema_type: (schema.schema_type != "AVRO").then_some(schema.schema_type.as_str()),
         references: schema
             .references
             .iter()
-            .map(|to| GivenReference { name: &to.name, subject: &to.subject, version: reference(to) })
+            .map(|to| GivenReference {
+                name: &to.name,
+                subject: &to.subject,
+                version: to.version.map_or(-1, i64::from),
+            })
             .collect(),
         metadata: metadata.as_deref(),
         rule_set: rule_set.as_deref(),
@@ -86,7 +87,7 @@ struct AnsweredReference {
 
 impl Answered<'_> {
     fn schema(self) -> Result<RegistrySchema, Wrong> {
-        let reference = |to: AnsweredReference| {
+        let reference = |to: AnsweredReference| -> Result<RegistryReference, Wrong> {
             Ok(RegistryReference {
                 version: Some(number("the version of a reference", to.version)?),
                 name: to.name,
@@ -102,7 +103,7 @@ impl Answered<'_> {
                 .unwrap_or_default()
                 .into_iter()
                 .map(reference)
-                .collect::<Result<_, Wrong>>()?,
+                .collect::<Result<_, _>>()?,
             metadata: raw(self.metadata),
             rule_set: raw(self.rule_set),
             // Who gives something else there gives none.

@@ -130,12 +130,14 @@ impl Config {
             return Err((URL, problem.to_owned()));
         }
         if urls.iter().any(|url| url.contains('@')) {
-            let problem = "must hold no user and no password; say schema-registry.username and .password-file";
+            let problem =
+                "must hold no user and no password; say schema-registry.username and .password-file";
             return Err((URL, problem.to_owned()));
         }
         let has_password = !schemas.password.0.is_empty() || !schemas.password_file.as_os_str().is_empty();
         if has_password == schemas.username.is_empty() {
-            let problem = "and a password, or schema-registry.password-file, are given together or not at all";
+            let problem =
+                "and a password, or schema-registry.password-file, are given together or not at all";
             return Err(("schema-registry.username", problem.to_owned()));
         }
         let has_ca = !schemas.tls.ca_file.as_os_str().is_empty();

@@ -312,7 +312,7 @@ fn read(answered: RegistrySchema, id: SchemaId) -> Result<Kept> {
     let garbled = |what: &str| {
         SchemaError::new(Reason::Store, format!("the schema registry: {what} of schema {id} cannot be read"))
     };
-    let reference = |to: RegistryReference| {
+    let reference = |to: RegistryReference| -> Result<Reference> {
         let version = to.version.ok_or_else(|| garbled("a reference"))?;
         Ok(Reference { name: to.name, subject: to.subject, version })
     };

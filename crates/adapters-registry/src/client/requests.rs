@@ -132,6 +132,7 @@ impl Http {
                 "a registry has from 1 to {URLS_MAX} addresses, and {count} are given"
             )));
         }
+        let urls = addresses.len() as u32;
         let authorization = authorization(config)?;
         let is_clear = |address: &Address| address.base.starts_with("http://");
         if let Some(clear) = addresses.iter().find(|it| is_clear(it))
@@ -164,7 +165,8 @@ impl Http {
             requests: Semaphore::new(REQUESTS_MAX),
             config: Limits {
                 request_timeout: config.request_timeout,
-                attempts: config.attempts.max(1),
+                // Each address has its turn.
+                attempts: config.attempts.max(urls),
                 retry_delay: config.retry_delay,
                 response_bytes_max: config.response_bytes_max,
             },
@@ -241,7 +243,8 @@ impl Http {
             }
             Err(about.of_status(head.status, &body, retry_after(&head.headers)))
         };
-        match timeout(request_timeout, exchange).await {
+        let answer = timeout(request_timeout, exchange).await;
+        match answer {
             Ok(answer) => answer,
             Err(_late) if is_sent => Err(about.late(request_timeout)),
             Err(_late) => Err(about.crowded(REQUESTS_MAX)),
