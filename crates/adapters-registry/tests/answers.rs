@@ -5,9 +5,7 @@
 mod common;
 
 use common::{Reply, Scripted, client, config, kind, ok, refusal, refused, schema};
-use ports::{
-    ErrorKind, RegistryAgainst, RegistryReference, SchemaId, SchemaKey, SchemaRegistry as _, VersionKey,
-};
+use ports::{ErrorKind, RegistryAgainst, RegistryReference, SchemaId, SchemaKey, VersionKey};
 use serde_json::json;
 
 fn key(context: &str, id: u32) -> SchemaKey {
@@ -34,7 +32,7 @@ async fn each_call_asks_as_the_api_says_and_gives_who_asks() {
         })
     })
     .await;
-    let asked = client(adapters_registry::RegistryConfig {
+    let asked = client(&adapters_registry::RegistryConfig {
         username: Some("me".to_owned()),
         password: Some("hunter2".to_owned()),
         ..config(&[format!("{}/sr/", registry.url())])
@@ -157,7 +155,7 @@ async fn an_answer_has_a_bound() {
     let large = Scripted::new(|_, _| ok(json!("x".repeat(2000)))).await;
     let refusing = Scripted::new(|_, _| refused(42201, &"x".repeat(3000))).await;
     for registry in [&endless, &large, &refusing] {
-        let client = client(adapters_registry::RegistryConfig {
+        let client = client(&adapters_registry::RegistryConfig {
             response_bytes_max: 1000,
             ..config(&[registry.url()])
         });

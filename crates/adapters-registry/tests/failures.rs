@@ -53,17 +53,17 @@ async fn a_registry_that_pushes_back_is_heard() {
 async fn a_registry_that_hangs_is_given_up() {
     let registry = Scripted::new(|_, _| Reply::Nothing).await;
     let settings = RegistryConfig { request_timeout: Duration::from_millis(50), ..config(&[registry.url()]) };
-    let error = failure(client(settings).subjects(false).await);
+    let error = failure(client(&settings).subjects(false).await);
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(registry.requests().len(), 3);
 }
 
 #[tokio::test]
 async fn a_registry_that_is_not_there_is_not_reached() {
-    let error = failure(client(config(&[nobody().await])).subjects(false).await);
+    let error = failure(client(&config(&[nobody().await])).subjects(false).await);
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::None));
     assert!(error.detail().contains("no connection"), "{error}");
-    let registering = client(config(&[nobody().await])).register("a", &schema("x"), false).await;
+    let registering = client(&config(&[nobody().await])).register("a", &schema("x"), false).await;
     assert_eq!(failure(registering).effect(), Effect::None, "nothing reached it");
 }
 
@@ -71,7 +71,7 @@ async fn a_registry_that_is_not_there_is_not_reached() {
 async fn the_next_address_takes_over_and_is_kept_to() {
     let second = Scripted::new(|_, _| ok(json!(["a"]))).await;
     let failing = Scripted::new(|_, _| Reply::With(500, "x: y", String::new())).await;
-    let client = client(config(&[failing.url(), nobody().await, second.url()]));
+    let client = client(&config(&[failing.url(), nobody().await, second.url()]));
     for _ in 0..5 {
         assert_eq!(client.subjects(false).await.expect("of the third"), ["a"]);
     }

@@ -43,11 +43,11 @@ fn settings(registry: &Scripted, host: &str, ca: Option<Vec<u8>>) -> RegistryCon
 async fn a_registry_of_a_trusted_authority_is_asked_and_no_other() {
     let (acceptor, ca) = server();
     let registry = Scripted::tls(acceptor, |_, _| ok(json!(["a"]))).await;
-    let names = client(settings(&registry, "localhost", Some(ca.clone()))).subjects(false).await;
+    let names = client(&settings(&registry, "localhost", Some(ca.clone()))).subjects(false).await;
     assert_eq!(names.expect("names"), ["a"]);
     let (_, other) = server();
     for (host, ca) in [("localhost", None), ("localhost", Some(other)), ("127.0.0.1", Some(ca))] {
-        let error = failure(client(settings(&registry, host, ca)).subjects(false).await);
+        let error = failure(client(&settings(&registry, host, ca)).subjects(false).await);
         assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::None), "{error}");
     }
     assert_eq!(registry.requests().len(), 1, "the others were sent nothing");

@@ -203,8 +203,6 @@ fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_verdict_is_told_apart_from_what_stands_before_a_registry() {
         for (status, code, verdict) in [

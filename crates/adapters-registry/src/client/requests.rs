@@ -194,15 +194,18 @@ impl Http {
                 Ok(body) => return Ok(body),
                 Err(problem) => problem,
             };
-            let after = problem.after.unwrap_or_default();
-            if !problem.again || attempt >= self.config.attempts || after > AFTER_MAX {
+            if !problem.again {
                 return Err(problem.error);
             }
             // The next one, unless another request has found that out already.
             let next = (at + 1) % self.addresses.len();
             let _ = self.preferred.compare_exchange(at, next, Relaxed, Relaxed);
+            let after = problem.after.unwrap_or_default();
+            if attempt >= self.config.attempts || after > AFTER_MAX {
+                return Err(problem.error);
+            }
             // Another address is tried at once, and then all of them again.
-            if attempt as usize % self.addresses.len() == 0 || !after.is_zero() {
+            if (attempt as usize).is_multiple_of(self.addresses.len()) || !after.is_zero() {
                 sleep(self.delay(attempt).max(after)).await;
             }
             tracing::debug!(host = address.host, operation = ask.operation, attempt, error = %problem.error, "asking again");

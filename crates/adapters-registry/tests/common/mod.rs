@@ -119,7 +119,7 @@ impl Scripted {
     }
 
     pub(crate) fn client(&self) -> Arc<dyn SchemaRegistry> {
-        client(config(&[self.url()]))
+        client(&config(&[self.url()]))
     }
 }
 
@@ -201,8 +201,8 @@ pub(crate) fn config(urls: &[String]) -> RegistryConfig {
     }
 }
 
-pub(crate) fn client(config: RegistryConfig) -> Arc<dyn SchemaRegistry> {
-    ConfluentRegistry::open(&config).expect("the settings are good").registry()
+pub(crate) fn client(config: &RegistryConfig) -> Arc<dyn SchemaRegistry> {
+    ConfluentRegistry::open(config).expect("the settings are good").registry()
 }
 
 /// An address at which nobody listens.
