@@ -158,9 +158,10 @@ impl Transaction {
     }
 
     fn end(self, commits: bool) {
-        let ended = match commits {
-            true => self.producer.commit_transaction(PATIENCE),
-            false => self.producer.abort_transaction(PATIENCE),
+        let ended = if commits {
+            self.producer.commit_transaction(PATIENCE)
+        } else {
+            self.producer.abort_transaction(PATIENCE)
         };
         ended.expect("the transaction ends");
     }

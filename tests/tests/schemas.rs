@@ -70,8 +70,8 @@ async fn a_schema_evolves_and_outlives_a_restart() {
 async fn the_level_where_none_is_set_is_configured() {
     let data = tempfile::tempdir().expect("a folder");
     let setup = Setup::on(&Log::embedded()).set("schema-registry.compatibility", "NONE");
-    let client = setup.start(data.path()).await.client();
-    let config = client.get("/schema-registry/config").await.expect(200);
+    let service = setup.start(data.path()).await;
+    let config = service.client().get("/schema-registry/config").await.expect(200);
     assert_eq!(config, json!({"compatibilityLevel": "NONE"}));
 }
 

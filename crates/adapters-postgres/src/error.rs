@@ -43,7 +43,7 @@ pub(crate) fn leaves_connection_good(error: &sqlx::Error) -> bool {
 /// Whether a key of a table, or a division by nothing where something had to be there, refused the statement.
 pub(crate) fn is_refused_by_a_key(error: &PortError) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
-    let code = source.and_then(sqlx::Error::as_database_error).and_then(|error| error.code());
+    let code = source.and_then(sqlx::Error::as_database_error).and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "23505" || code == "22012")
 }
 

@@ -163,7 +163,7 @@ impl schemas_server::Schemas for Schemas {
         _request: Request<proto::GetSchemaStatisticsRequest>,
     ) -> Result<Response<proto::SchemaStatistics>, Status> {
         let counted = self.0.registry.statistics().await.map_err(refused)?;
-        let cache = self.0.registry.cache_statistics();
+        let cache = self.0.registry.cache_statistics().await;
         Ok(Response::new(proto::SchemaStatistics {
             subjects: counted.subjects,
             versions: counted.versions.unwrap_or_default(),

@@ -14,13 +14,17 @@ use support::Front;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-fn order(fields: &str) -> Option<NewSchema> {
+fn order(fields: &str) -> NewSchema {
     let schema = format!("syntax = \"proto3\"; package shop; message Order {{ {fields} }}");
-    Some(NewSchema { schema, ..NewSchema::default() })
+    NewSchema { schema, ..NewSchema::default() }
 }
 
-fn register(schema: Option<NewSchema>) -> RegisterSchemaRequest {
-    RegisterSchemaRequest { subject: "order".into(), schema, ..RegisterSchemaRequest::default() }
+fn register(schema: NewSchema) -> RegisterSchemaRequest {
+    RegisterSchemaRequest {
+        subject: "order".into(),
+        schema: Some(schema),
+        ..RegisterSchemaRequest::default()
+    }
 }
 
 fn reason(status: &Status) -> (Code, String) {
@@ -40,12 +44,12 @@ async fn a_schema_is_registered_found_compared_and_deleted() {
     let first = client.register_schema(register(order("string id = 1;"))).await.unwrap().into_inner();
     let schema = first.schema.clone().unwrap();
     assert_eq!((first.version, schema.id, schema.schema_type.as_str()), (1, 1, "PROTOBUF"));
-    assert_eq!((schema.context.as_str(), &schema.schema), (".", &order("string id = 1;").unwrap().schema));
+    assert_eq!((schema.context.as_str(), &schema.schema), (".", &order("string id = 1;").schema));
     client.register_schema(register(order("string id = 1; int32 count = 2;"))).await.unwrap();
 
     let lookup = LookupSchemaRequest {
         subject: "order".into(),
-        schema: order("string id = 1;"),
+        schema: Some(order("string id = 1;")),
         ..LookupSchemaRequest::default()
     };
     assert_eq!(client.lookup_schema(lookup).await.unwrap().into_inner(), first);
@@ -58,7 +62,7 @@ async fn a_schema_is_registered_found_compared_and_deleted() {
 
     let check = |fields: &str| CheckCompatibilityRequest {
         subject: "order".into(),
-        schema: order(fields),
+        schema: Some(order(fields)),
         ..CheckCompatibilityRequest::default()
     };
     assert!(
@@ -125,20 +129,19 @@ async fn settings_are_set_for_a_subject_or_for_everybody() {
 #[tokio::test]
 async fn bad_input_is_the_clients_fault_and_is_named() {
     let (_front, mut client) = client().await;
-    let with = |schema: NewSchema| register(Some(schema));
     let reference = SchemaReference { name: "a.proto".into(), subject: "none".into(), version: 1 };
-    let good = order("string id = 1;").unwrap();
+    let good = order("string id = 1;");
     for request in [
-        register(None),
-        with(NewSchema::default()),
-        with(NewSchema { schema_type: "XML".into(), ..good.clone() }),
-        with(NewSchema { schema: "nonsense".into(), ..good.clone() }),
-        with(NewSchema { metadata: Some("{".into()), ..good.clone() }),
-        with(NewSchema { rule_set: Some("[]".into()), ..good.clone() }),
-        with(NewSchema { references: vec![reference], ..good.clone() }),
-        RegisterSchemaRequest { subject: String::new(), ..with(good.clone()) },
-        RegisterSchemaRequest { version: Some(7), ..with(good.clone()) },
-        RegisterSchemaRequest { id: Some(u32::MAX), ..with(good) },
+        RegisterSchemaRequest { schema: None, ..register(good.clone()) },
+        register(NewSchema::default()),
+        register(NewSchema { schema_type: "XML".into(), ..good.clone() }),
+        register(NewSchema { schema: "nonsense".into(), ..good.clone() }),
+        register(NewSchema { metadata: Some("{".into()), ..good.clone() }),
+        register(NewSchema { rule_set: Some("[]".into()), ..good.clone() }),
+        register(NewSchema { references: vec![reference], ..good.clone() }),
+        RegisterSchemaRequest { subject: String::new(), ..register(good.clone()) },
+        RegisterSchemaRequest { version: Some(7), ..register(good.clone()) },
+        RegisterSchemaRequest { id: Some(u32::MAX), ..register(good) },
     ] {
         let error = client.register_schema(request.clone()).await.unwrap_err();
         assert_eq!(reason(&error), (Code::InvalidArgument, "invalid_request".into()), "{request:?}");

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 pub(crate) async fn statistics(call: &Call<'_>) -> Result<Reply, Problem> {
     let registry = &call.services.registry;
     let counted = registry.statistics().await.map_err(Error::from)?;
-    let cache = registry.cache_statistics();
+    let cache = registry.cache_statistics().await;
     let of_type = |(of, count): &(SchemaType, u64)| (of.as_str().to_owned(), Value::from(*count));
     let by_type: Map<String, Value> = counted.by_type.iter().map(of_type).collect();
     let mut shown = json!({

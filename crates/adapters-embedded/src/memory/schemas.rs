@@ -19,7 +19,7 @@ struct Schemas {
     revision: Revision,
     /// The last id of each context.
     last: BTreeMap<String, SchemaId>,
-    schemas: BTreeMap<SchemaKey, Kept>,
+    kept: BTreeMap<SchemaKey, Kept>,
     subjects: BTreeMap<String, StoredSubject>,
     settings: BTreeMap<(SchemaSetting, String), Bytes>,
 }
@@ -43,7 +43,7 @@ impl Schemas {
     fn make(&mut self, change: SchemaChange) -> Result<Option<SchemaId>> {
         match change {
             SchemaChange::Register { context, subject, version, tag, schema } => {
-                return self.register(context, subject, version, tag, schema).map(Some);
+                return self.register(context, &subject, version, tag, schema).map(Some);
             }
             SchemaChange::Delete { subject, versions } => {
                 let found = self.subjects.get_mut(&subject).into_iter().flat_map(|it| &mut it.versions);
@@ -65,19 +65,19 @@ impl Schemas {
     fn register(
         &mut self,
         context: String,
-        name: String,
+        name: &str,
         version: u32,
         tag: u8,
         schema: RegisteredSchema,
     ) -> Result<SchemaId> {
-        let there = self.subjects.get(&name);
+        let there = self.subjects.get(name);
         if there.is_some_and(|subject| subject.versions.iter().any(|it| it.version == version)) {
-            return Err(version_exists(&name, version));
+            return Err(version_exists(name, version));
         }
         let last = self.last.get(&context).copied().unwrap_or(SchemaId(0));
         let id = match schema {
             RegisteredSchema::Known(id) => {
-                if !self.schemas.contains_key(&SchemaKey { context: context.clone(), id }) {
+                if !self.kept.contains_key(&SchemaKey { context: context.clone(), id }) {
                     return Err(no_such_schema(&context, id));
                 }
                 id
@@ -85,17 +85,17 @@ impl Schemas {
             RegisteredSchema::New { id, fingerprint, value, references } => {
                 let id = id.unwrap_or(SchemaId(last.0 + 1));
                 let key = SchemaKey { context: context.clone(), id };
-                if self.schemas.contains_key(&key) {
+                if self.kept.contains_key(&key) {
                     return Err(id_exists(&context, id));
                 }
                 self.last.insert(context.clone(), last.max(id));
                 let stored = StoredSchema { key: key.clone(), fingerprint, value };
-                self.schemas.insert(key, Kept { stored, references });
+                self.kept.insert(key, Kept { stored, references });
                 id
             }
         };
-        let empty = || StoredSubject { name: name.clone(), context, versions: Vec::new() };
-        let subject = self.subjects.entry(name.clone()).or_insert_with(empty);
+        let empty = || StoredSubject { name: name.to_owned(), context, versions: Vec::new() };
+        let subject = self.subjects.entry(name.to_owned()).or_insert_with(empty);
         subject.versions.push(SubjectVersion { version, id, deleted: false, tag });
         subject.versions.sort_by_key(|version| version.version);
         Ok(id)
@@ -115,7 +115,7 @@ impl Schemas {
         for id in ids {
             let key = SchemaKey { context: context.clone(), id };
             if self.uses(&key).is_empty() {
-                self.schemas.remove(&key);
+                self.kept.remove(&key);
             }
         }
     }
@@ -129,12 +129,12 @@ impl SchemaStore for MemorySchemas {
 
     async fn schemas(&self, keys: Vec<SchemaKey>) -> Result<Vec<Option<StoredSchema>>> {
         let schemas = self.0.lock();
-        Ok(keys.iter().map(|key| schemas.schemas.get(key).map(|kept| kept.stored.clone())).collect())
+        Ok(keys.iter().map(|key| schemas.kept.get(key).map(|kept| kept.stored.clone())).collect())
     }
 
     async fn find(&self, fingerprint: Fingerprint) -> Result<Vec<SchemaKey>> {
         let schemas = self.0.lock();
-        let found = schemas.schemas.iter().filter(|(_, kept)| kept.stored.fingerprint == fingerprint);
+        let found = schemas.kept.iter().filter(|(_, kept)| kept.stored.fingerprint == fingerprint);
         Ok(found.map(|(key, _)| key.clone()).collect())
     }
 
@@ -161,7 +161,7 @@ impl SchemaStore for MemorySchemas {
     async fn referrers(&self, subject: &str) -> Result<Vec<(u32, SchemaKey)>> {
         let schemas = self.0.lock();
         let mut found: Vec<_> = schemas
-            .schemas
+            .kept
             .iter()
             .flat_map(|(key, kept)| {
                 let to = kept.references.iter().filter(|to| to.subject == subject);

@@ -42,8 +42,10 @@ pub(super) const CLAIMS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition
 
 pub(super) const EXPIRY: TableDefinition<'_, &[u8; 24], ()> = TableDefinition::new("claims_expiry");
 
-pub(super) const SCHEMAS: TableDefinition<'_, (&str, u32), (&[u8; 16], &[u8])> =
-    TableDefinition::new("schemas");
+/// Fingerprint and content.
+type Content = (&'static [u8; 16], &'static [u8]);
+
+pub(super) const SCHEMAS: TableDefinition<'_, (&str, u32), Content> = TableDefinition::new("schemas");
 
 pub(super) const SCHEMA_IDS: TableDefinition<'_, &str, u32> = TableDefinition::new("schema_ids");
 

@@ -84,7 +84,7 @@ impl Refusal {
     }
 
     /// A body that could not be read: nothing more of its connection is.
-    pub(super) fn of_body(problem: Problem) -> Self {
+    pub(super) fn of_body(problem: &Problem) -> Self {
         let code = u32::from(status(problem.code()).as_u16());
         Self { close: true, ..Self::new(code, problem.detail()) }
     }

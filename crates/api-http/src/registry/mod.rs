@@ -239,7 +239,7 @@ where
     {
         return Err(Refusal::unsupported_media_type(given));
     }
-    let body = body::read(body, &call.bounds()).await.map_err(Refusal::of_body)?;
+    let body = body::read(body, &call.bounds()).await.map_err(|problem| Refusal::of_body(&problem))?;
     ByteString::try_from(body).map_err(|_| Refusal::new(400, "the body is not UTF-8, which JSON must be"))
 }
 

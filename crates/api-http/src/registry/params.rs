@@ -16,7 +16,7 @@ impl<'a> Params<'a> {
             if text.contains('+') {
                 // Forms write a space so.
                 let text = text.replace('+', " ");
-                let decoded = percent_decode_str(&text).decode_utf8().map(|it| it.into_owned());
+                let decoded = percent_decode_str(&text).decode_utf8().map(Cow::into_owned);
                 return decoded.map(Cow::Owned).map_err(|_| not_utf8());
             }
             percent_decode_str(text).decode_utf8().map_err(|_| not_utf8())

@@ -128,11 +128,11 @@ mod tests {
     fn a_schema_is_read_with_all_that_goes_with_it() {
         let body = r#"{"schema": "text", "schemaType": "PROTOBUF", "id": 7, "version": -1, "subject": null,
             "references": [{"name": "a.proto", "subject": "a", "version": -1}], "metadata": {"x": 1}}"#;
-        let (schema, position) = schema(body).unwrap();
-        assert_eq!((schema.schema_type, schema.text.as_str()), (SchemaType::Protobuf, "text"));
-        assert_eq!(schema.references[0].version, VersionSelector::Latest);
+        let (read, position) = schema(body).unwrap();
+        assert_eq!((read.schema_type, read.text.as_str()), (SchemaType::Protobuf, "text"));
+        assert_eq!(read.references[0].version, VersionSelector::Latest);
         assert_eq!(position, Position { id: Some(SchemaId(7)), version: None });
-        assert!(schema.metadata.is_some() && schema.rule_set.is_none());
+        assert!(read.metadata.is_some() && read.rule_set.is_none());
         assert_eq!(schema(r#"{"schema": "{}"}"#).unwrap().0.schema_type, SchemaType::Avro);
     }
 

@@ -157,3 +157,80 @@ impl Verdict {
         self.against.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schemas::{SchemaType, parse};
+    use CompatibilityLevel::{
+        Backward, BackwardTransitive, Forward, ForwardTransitive, Full, FullTransitive, None,
+    };
+
+    fn schemas(texts: &[&str]) -> Vec<ParsedSchema> {
+        texts.iter().map(|text| parse(SchemaType::Avro, &format!("\"{text}\""), &[]).unwrap()).collect()
+    }
+
+    /// The levels that take a new schema after former ones.
+    fn taken(new: &str, former: &[&str]) -> Vec<CompatibilityLevel> {
+        let (new, former) = (&schemas(&[new])[0], schemas(former));
+        CompatibilityLevel::ALL
+            .into_iter()
+            .filter(|level| level.check(new, &former).is_compatible())
+            .collect()
+    }
+
+    #[test]
+    fn each_level_asks_its_directions_of_its_versions() {
+        assert_eq!(taken("int", &[]), CompatibilityLevel::ALL);
+        assert_eq!(taken("int", &["int", "int"]), CompatibilityLevel::ALL);
+        // A long reads what was written as an int, and not the other way round.
+        assert_eq!(taken("long", &["int"]), [None, Backward, BackwardTransitive]);
+        assert_eq!(taken("int", &["long"]), [None, Forward, ForwardTransitive]);
+        assert_eq!(taken("boolean", &["int"]), [None]);
+        // The latest version alone, and every one.
+        assert_eq!(taken("int", &["boolean", "int"]), [None, Backward, Forward, Full]);
+        assert_eq!(taken("long", &["boolean", "int"]), [None, Backward]);
+        assert_eq!(taken("int", &["int", "long"]), [None, Forward, ForwardTransitive]);
+        assert_eq!(taken("long", &["int", "long"]), [None, Backward, BackwardTransitive, Forward, Full]);
+    }
+
+    #[test]
+    fn a_verdict_tells_the_newest_version_that_it_is_against_and_in_which_direction() {
+        let (new, former) = (&schemas(&["int"])[0], schemas(&["boolean", "long", "int"]));
+        let verdict = FullTransitive.check(new, &former);
+        assert_eq!(verdict.against, Some(1));
+        let [difference] = verdict.differences.as_slice() else { panic!("{verdict:?}") };
+        assert_eq!(difference.direction, Direction::Backward);
+        let shown = difference.to_string();
+        assert!(
+            shown.starts_with("the new schema cannot read what the former one wrote: TYPE_MISMATCH at /: "),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_was_reserved_is_refused_where_older_values_are_read() {
+        let protobuf = |body: &str| parse(SchemaType::Protobuf, body, &[]).unwrap();
+        let old = protobuf("message A { reserved 2; }");
+        let new = protobuf("message A { optional int32 a = 2; }");
+        for level in CompatibilityLevel::ALL {
+            let verdict = level.check(&new, std::slice::from_ref(&old));
+            assert_eq!(
+                verdict.is_compatible(),
+                matches!(level, None | Forward | ForwardTransitive),
+                "{level}"
+            );
+            assert!(level.check(&old, std::slice::from_ref(&new)).is_compatible(), "{level}");
+        }
+    }
+
+    #[test]
+    fn levels_are_called_as_confluents_api_does() {
+        for level in CompatibilityLevel::ALL {
+            assert_eq!(CompatibilityLevel::from_name(level.as_str()), Some(level));
+        }
+        assert_eq!(CompatibilityLevel::default().as_str(), "FULL_TRANSITIVE");
+        assert_eq!(CompatibilityLevel::from_name("full_transitive"), Some(FullTransitive));
+        assert_eq!(CompatibilityLevel::from_name("ALL"), Option::None);
+    }
+}

@@ -171,7 +171,7 @@ pub struct ParsedSchema(Arc<Format>);
 
 #[derive(Debug)]
 enum Format {
-    Protobuf(protobuf::ProtobufSchema),
+    Protobuf(Box<protobuf::ProtobufSchema>),
     Avro(avro::AvroSchema),
     Json(json::JsonSchema),
 }
@@ -191,7 +191,9 @@ pub fn parse(
 ) -> Result<ParsedSchema, SchemaProblem> {
     check_sizes(text, references)?;
     let format = match schema_type {
-        SchemaType::Protobuf => Format::Protobuf(protobuf::ProtobufSchema::parse(text, references)?),
+        SchemaType::Protobuf => {
+            Format::Protobuf(Box::new(protobuf::ProtobufSchema::parse(text, references)?))
+        }
         SchemaType::Avro => Format::Avro(avro::AvroSchema::parse(text, references)?),
         SchemaType::Json => Format::Json(json::JsonSchema::parse(text, references)?),
     };

@@ -344,7 +344,7 @@ impl Work {
         // The lease of the first begins now, and that of each later one when its turn has come.
         let run_of = |leases: VecDeque<Handed>| {
             let lease = leases.front().map_or(Duration::MAX, |first| first.delivery.deadline.since(now));
-            let time = timeout.min(lease - CUT_BEFORE.min(lease / 10));
+            let time = timeout.min(lease.saturating_sub(CUT_BEFORE.min(lease / 10)));
             Run { leases, count: 0, probe, time }
         };
         let mut runs = Vec::new();

@@ -44,7 +44,7 @@ async fn twenty_thousand_done_beyond_a_gap_outlive_a_restart() {
         })
         .await;
     let all = process.pull_all(20_000).await;
-    let (gaps, done): (Vec<_>, Vec<_>) = all.into_iter().partition(|of| number(of) % 1000 == 0);
+    let (gaps, done): (Vec<_>, Vec<_>) = all.into_iter().partition(|of| number(of).is_multiple_of(1000));
     for some in done.chunks(10_000) {
         process.ack(some).await;
     }

@@ -58,7 +58,7 @@ struct Parser {
     names: HashMap<String, (usize, usize)>,
     file: usize,
     path: String,
-    defaults: Vec<Default>,
+    defaults: Vec<Defaulted>,
 }
 
 enum Slot {
@@ -74,14 +74,14 @@ enum Slot {
 }
 
 /// A field's default, which is checked when all names are known.
-struct Default {
+struct Defaulted {
     record: usize,
     field: usize,
     file: usize,
     path: String,
 }
 
-impl Default {
+impl Defaulted {
     fn check(
         &self,
         schema: &AvroSchema,
@@ -337,7 +337,7 @@ impl Parser {
                 }
                 if field.default.is_some() {
                     let path = parser.path.clone();
-                    parser.defaults.push(Default { record: at, field: index, file: parser.file, path });
+                    parser.defaults.push(Defaulted { record: at, field: index, file: parser.file, path });
                 }
                 Ok(field)
             })?;
@@ -392,7 +392,7 @@ impl Parser {
     fn fixed(&mut self, attributes: &Map<String, Value>, namespace: &str) -> Result<usize, SchemaProblem> {
         let (at, name, _) = self.define(attributes, namespace)?;
         let size = self.attribute(attributes, "size", "fixed")?;
-        let size = size.as_u64().filter(|size| *size <= u64::from(u32::MAX));
+        let size = size.as_u64().and_then(|size| u32::try_from(size).ok());
         let size = size.ok_or_else(|| self.problem("`size` is not a number of bytes up to 4,294,967,295"))?;
         self.types[at] = Slot::Type(Type::Fixed { name, size: size as usize });
         Ok(at)

@@ -305,7 +305,7 @@ fn bytes_that_blow_up_are_refused() {
     assert!(nulls.check(None, &many).unwrap_err().message.contains("more parts than its bytes"));
     let list =
         schema(r#"{"type": "record", "name": "L", "fields": [{"name": "next", "type": ["null", "L"]}]}"#);
-    assert!(list.check(None, &[2; 500_000]).unwrap_err().message.contains("nested too deep"));
+    assert!(list.check(None, &vec![2; 500_000]).unwrap_err().message.contains("nested too deep"));
     assert!(
         schema("\"bytes\"")
             .check(None, &[0xfe, 0xff, 0xff, 0xff, 0x0f])

@@ -4,7 +4,11 @@ use super::resolve::Documents;
 use crate::schemas::format::{SchemaProblem, ValueProblem};
 use jsonschema::{Draft, PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value;
-use std::{collections::HashMap, error::Error, fmt};
+use std::{
+    collections::HashMap,
+    error::Error,
+    fmt::{self, Write as _},
+};
 
 /// Bytes of one compiled pattern; there may be [`super::resolve::PATTERNS_MAX`] of them.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
@@ -86,7 +90,7 @@ fn dotted(pointer: &str, value: &Value) -> String {
         let name = step.replace("~1", "/").replace("~0", "~");
         match at {
             Some(Value::Array(items)) => {
-                path.push_str(&format!("[{name}]"));
+                let _ = write!(path, "[{name}]");
                 at = name.parse::<usize>().ok().and_then(|index| items.get(index));
             }
             other => {

@@ -31,7 +31,9 @@ pub(super) use compare::{incompatibilities, reused_reservations};
 pub use serialized::text_of_serialized;
 
 use super::format::{Resolved, SchemaProblem};
-use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
+use prost_reflect::{
+    DescriptorPool, ExtensionDescriptor, FieldDescriptor, FileDescriptor, MessageDescriptor,
+};
 use prost_types::FileDescriptorProto;
 use std::{
     collections::{HashMap, HashSet},
@@ -92,11 +94,11 @@ impl ProtobufSchema {
     }
 
     fn collect_groups(&mut self, messages: &[MessageDescriptor]) {
-        let of_extension = self.resolved.parent_pool().all_extensions().filter(|e| e.is_group());
+        let of_extension = self.resolved.parent_pool().all_extensions().filter(ExtensionDescriptor::is_group);
         let kinds: Vec<_> = of_extension.map(|extension| extension.kind()).collect();
         self.groups.extend(kinds.iter().filter_map(|kind| Some(kind.as_message()?.full_name().to_owned())));
         for message in messages {
-            for field in message.fields().filter(prost_reflect::FieldDescriptor::is_group) {
+            for field in message.fields().filter(FieldDescriptor::is_group) {
                 if let Some(group) = field.kind().as_message() {
                     self.groups.insert(group.full_name().to_owned());
                 }

@@ -109,7 +109,7 @@ impl Imports<'_> {
             let Some(path) = file.dependency.get(top.next).cloned() else {
                 open.remove(file.name());
                 if let Some(Waiting { source, .. }) = stack.pop() {
-                    self.add(source.file)?;
+                    self.add(&source.file)?;
                 }
                 continue;
             };
@@ -155,7 +155,7 @@ impl Imports<'_> {
     }
 
     /// Adds a file to the pool, all of whose imports are in it.
-    fn add(&mut self, file: FileDescriptorProto) -> Result<(), SchemaProblem> {
+    fn add(&mut self, file: &FileDescriptorProto) -> Result<(), SchemaProblem> {
         let mut visible: Vec<String> = Vec::new();
         let mut seen: HashSet<String> = HashSet::new();
         let mut public = vec![file.name().to_owned()];
@@ -168,7 +168,7 @@ impl Imports<'_> {
         }
         public.sort_unstable();
         public.dedup();
-        let mut copy = validate::without_checked(&file);
+        let mut copy = validate::without_checked(file);
         copy.dependency = visible;
         copy.public_dependency.clear();
         copy.weak_dependency.clear();
@@ -181,7 +181,7 @@ impl Imports<'_> {
                 return Ok(());
             }
             Ok(Err(error)) => {
-                let place = error.path().and_then(|path| position(&file, path));
+                let place = error.path().and_then(|path| position(file, path));
                 SchemaProblem::new(advised(&error.to_string())).at(place)
             }
             Err(_) => SchemaProblem::new("the resolver failed on this text; is it what protoc accepts?"),

@@ -136,8 +136,10 @@ impl Cache {
         (self.hits.load(Relaxed), self.misses.load(Relaxed))
     }
 
-    /// How many parsed schemas are kept, about.
-    pub(super) fn entries(&self) -> u64 {
+    /// How many parsed schemas are kept.
+    pub(super) async fn entries(&self) -> u64 {
+        // What was put in and taken out is counted a while later otherwise.
+        self.parsed.run_pending_tasks().await;
         self.parsed.entry_count()
     }
 

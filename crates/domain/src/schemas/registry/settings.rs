@@ -159,7 +159,7 @@ impl Registry {
     /// # Errors
     /// `ConfigNotSet` where the subject has none of its own, and those only are asked for.
     pub async fn config(&self, subject: Option<&str>, default_to_global: bool) -> Result<Config> {
-        let scope = self.scope(subject)?;
+        let scope = Self::scope(subject)?;
         let own = self.own_config(&scope).await?;
         if subject.is_some() && !default_to_global {
             return own.ok_or_else(|| {
@@ -178,7 +178,7 @@ impl Registry {
     /// # Errors
     /// `NotPermitted` where the mode is read-only.
     pub async fn set_config(&self, subject: Option<&str>, change: &Config) -> Result<()> {
-        let scope = &self.scope(subject)?;
+        let scope = &Self::scope(subject)?;
         self.change(|| {
             async move {
                 let revision = self.store()?.revision().await?;
@@ -201,7 +201,7 @@ impl Registry {
     /// # Errors
     /// `SubjectNotFound` where the subject has none of its own; `NotPermitted` where the mode is read-only.
     pub async fn delete_config(&self, subject: Option<&str>) -> Result<Config> {
-        let scope = &self.scope(subject)?;
+        let scope = &Self::scope(subject)?;
         self.change(|| {
             async move {
                 let revision = self.store()?.revision().await?;
@@ -227,7 +227,7 @@ impl Registry {
     /// # Errors
     /// `ModeNotSet` where the subject has none of its own, and that only is asked for.
     pub async fn mode(&self, subject: Option<&str>, default_to_global: bool) -> Result<Mode> {
-        let scope = self.scope(subject)?;
+        let scope = Self::scope(subject)?;
         if subject.is_some() && !default_to_global {
             return self.own_mode(&scope).await?.ok_or_else(|| {
                 let message = format!("Subject '{scope}' does not have subject-level mode configured");
@@ -242,7 +242,7 @@ impl Registry {
     /// # Errors
     /// `NotPermitted` for `IMPORT` where schemas are there already, unless `force`.
     pub async fn set_mode(&self, subject: Option<&str>, mode: Mode, force: bool) -> Result<()> {
-        let scope = &self.scope(subject)?;
+        let scope = &Self::scope(subject)?;
         self.change(|| {
             async move {
                 let revision = self.store()?.revision().await?;
@@ -266,7 +266,7 @@ impl Registry {
     /// # Errors
     /// `SubjectNotFound` where the subject has none of its own.
     pub async fn delete_mode(&self, subject: Option<&str>) -> Result<Mode> {
-        let scope = &self.scope(subject)?;
+        let scope = &Self::scope(subject)?;
         self.change(|| {
             async move {
                 let revision = self.store()?.revision().await?;
@@ -305,7 +305,7 @@ impl Registry {
         Ok(())
     }
 
-    fn scope(&self, subject: Option<&str>) -> Result<Subject> {
+    fn scope(subject: Option<&str>) -> Result<Subject> {
         Subject::parse_scope(subject.unwrap_or_default())
     }
 

@@ -27,7 +27,7 @@ pub struct CacheStatistics {
     pub hits: u64,
     /// How often it was not.
     pub misses: u64,
-    /// How many parsed schemas are kept, about.
+    /// How many parsed schemas are kept.
     pub entries: u64,
 }
 
@@ -82,8 +82,8 @@ impl Registry {
     }
 
     /// How this process's memory of schemas does.
-    pub fn cache_statistics(&self) -> CacheStatistics {
+    pub async fn cache_statistics(&self) -> CacheStatistics {
         let (hits, misses) = self.cache.counts();
-        CacheStatistics { hits, misses, entries: self.cache.entries() }
+        CacheStatistics { hits, misses, entries: self.cache.entries().await }
     }
 }

@@ -41,8 +41,8 @@ fn what_does_not_fit_is_named_by_its_path() {
         (br#"{"kind": "BAD"}"#, "kind", "unrecognized enum value 'BAD'"),
         (br#"{"total": 1.5}"#, "total", "integer"),
         (br#"{"raw": "?"}"#, "raw", "base64"),
-        (br#"[]"#, "", "expected"),
-        (br#"{} {}"#, "", "trailing"),
+        (b"[]", "", "expected"),
+        (b"{} {}", "", "trailing"),
         (br#"{"id": "#, "id", "EOF"),
         (b"\xff", "", "expected value"),
     ] {
@@ -61,7 +61,7 @@ fn what_proto2_requires_must_be_there() {
         "message A { required string id = 1; repeated B b = 2; map<string, B> m = 3; } message B { required int32 n = 1; }",
     );
     for (json, path) in [
-        (&br#"{}"#[..], "id"),
+        (&b"{}"[..], "id"),
         (br#"{"id": "x", "b": [{"n": 1}, {}]}"#, "b[1].n"),
         (br#"{"id": "x", "m": {"k": {}}}"#, "m[String(\"k\")].n"),
     ] {
