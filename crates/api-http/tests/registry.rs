@@ -362,7 +362,7 @@ async fn what_there_is_is_counted() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_request_leads_to_a_5xx(
         method in "GET|POST|PUT|DELETE",
