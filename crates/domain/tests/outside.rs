@@ -15,8 +15,8 @@ use domain::{
 };
 use parking_lot::Mutex;
 use ports::{
-    Asked, ErrorKind, PortError, RegistryAgainst, RegistryCheck, RegistryError, RegistryReference,
-    RegistryRefusal, RegistrySchema, RegistryVersion, SchemaId, SchemaKey, SchemaRegistry, VersionKey,
+    Asked, ErrorKind, PortError, RegistryAgainst, RegistryCheck, RegistryError, RegistryRefusal,
+    RegistrySchema, RegistryVersion, SchemaId, SchemaKey, SchemaRegistry, VersionKey,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -162,7 +162,12 @@ impl SchemaRegistry for Fake {
         self.ask(format!("register {subject}"))?;
         let version =
             self.of(subject).map_or(0, |versions| versions.keys().next_back().copied().unwrap_or(0)) + 1;
-        let id = self.put(subject, version, schema.clone());
+        let mut schema = schema.clone();
+        for reference in &mut schema.references {
+            let latest = self.of(&reference.subject)?.into_keys().next_back();
+            reference.version = reference.version.or(latest);
+        }
+        let id = self.put(subject, version, schema);
         Ok(self.answer(subject, version, id))
     }
 
@@ -308,11 +313,7 @@ async fn references_are_followed_by_their_versions() {
     let reference =
         |version| NewReference { name: "order.proto".to_owned(), subject: "base".to_owned(), version };
     let new = NewSchema { references: vec![reference(LATEST)], ..NewSchema::new(SchemaType::Protobuf, cart) };
-    // What the registry makes of `latest` is its own.
     add(&registry, "s", &new).await;
-    let pinned =
-        RegistryReference { name: "order.proto".to_owned(), subject: "base".to_owned(), version: Some(3) };
-    fake.state.lock().schemas[1].references = vec![pinned];
     let reader = over(&fake);
     fake.asked();
     reader.parsed_by_id(SchemaId(2), None).await.unwrap();
