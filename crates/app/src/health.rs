@@ -18,6 +18,9 @@ const INTERVAL_UP: Duration = Duration::from_secs(5);
 /// How often one that does not is.
 const INTERVAL_DOWN: Duration = Duration::from_secs(1);
 
+/// How long a registry outside may take to say how it is.
+const LOOK_OUTSIDE: Duration = Duration::from_secs(2);
+
 /// The most topics with an open circuit that are shown.
 const TOPICS_SHOWN_MAX: usize = 20;
 /// The component of the schema registry.
@@ -91,12 +94,16 @@ impl Watch {
     /// Where it cannot be asked, the component of what keeps it is down; topics without schemas go on. So the service
     /// is not down with a registry outside, and is not taken out of use.
     async fn look_at_registry(&self) -> Component {
-        let mut looked = self.count_schemas().await;
-        if let Some(outside) = &self.outside {
-            looked.needed = false;
-            looked.details.push(("backend", json!("confluent")));
-            looked.details.push(("urls", json!(outside.urls())));
-        }
+        let Some(outside) = &self.outside else { return self.count_schemas().await };
+        // Neither the start nor what is known of the log waits for one that hangs.
+        let looked = tokio::time::timeout(LOOK_OUTSIDE, self.count_schemas()).await;
+        let mut looked = looked.unwrap_or_else(|_late| {
+            let late = format!("no answer within {LOOK_OUTSIDE:?}");
+            component(SCHEMA_REGISTRY, false, vec![("error", json!(late))])
+        });
+        looked.needed = false;
+        looked.details.push(("backend", json!("confluent")));
+        looked.details.push(("urls", json!(outside.urls())));
         looked
     }
 

@@ -108,7 +108,7 @@ pub enum RegistryError {
 impl fmt::Display for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(refusal) => Debug::fmt(refusal, f),
+            Self::Refused(refusal) => fmt::Display::fmt(refusal, f),
             Self::Failed(error) => fmt::Display::fmt(error, f),
         }
     }
