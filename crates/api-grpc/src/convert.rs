@@ -4,6 +4,7 @@ use crate::{call::CORRELATION_ID, proto};
 use bytestring::ByteString;
 use domain::{
     Error, Event, Result,
+    event_schemas::{SchemaName, ShownValue},
     publish::{ANONYMOUS, Item, PublishContext, Receipt, Rejected},
 };
 use ports::{Header, PartitionId, StoredRecord, Timestamp, TopicName};
@@ -42,6 +43,7 @@ fn incoming(event: proto::Event) -> Result<Event> {
         tracestate: text(event.tracestate),
         extensions: sorted(event.extensions),
         idempotency_key: text(event.idempotencykey),
+        message_type: text(event.messagetype),
     })
 }
 
@@ -54,10 +56,22 @@ fn sorted(extensions: std::collections::HashMap<String, String>) -> Vec<(ByteStr
 }
 
 /// An event on its way out, with where it lies.
-pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: &StoredRecord) -> proto::Event {
+/// Its value is as it was read by a schema, where it was.
+pub(crate) fn outgoing(
+    topic: &TopicName,
+    partition: PartitionId,
+    record: &StoredRecord,
+    value: &ShownValue,
+) -> proto::Event {
     let offset = record.offset;
     let timestamp = record.record.timestamp;
-    let event = Event::from_record(&record.record);
+    let mut event = Event::from_record(&record.record);
+    let mut schema = None;
+    if let ShownValue::Decoded(decoded) = value {
+        event.data = Some(decoded.json.clone());
+        event.content_type = Some(ByteString::from_static("application/json"));
+        schema = Some(named(&decoded.schema));
+    }
     // Copies, by their length: what is shared may be a small part of something large.
     let copy = |text: ByteString| String::from(&*text);
     let text = |text: Option<ByteString>| text.map(copy);
@@ -82,9 +96,20 @@ pub(crate) fn outgoing(topic: &TopicName, partition: PartitionId, record: &Store
         tracestate: text(event.tracestate),
         extensions: event.extensions.into_iter().map(|(name, value)| (copy(name), copy(value))).collect(),
         idempotencykey: None,
+        messagetype: None,
+        schema,
         topic: Some(topic.as_str().to_owned()),
         offset: Some(offset as i64),
         timestamp: Some(time(timestamp)),
+    }
+}
+
+fn named(schema: &SchemaName) -> proto::EventSchema {
+    proto::EventSchema {
+        id: schema.id.0,
+        subject: schema.subject.clone().unwrap_or_default(),
+        version: schema.version.unwrap_or_default(),
+        message: schema.message.clone().unwrap_or_default(),
     }
 }
 
@@ -208,7 +233,7 @@ mod tests {
             let stamp = domain::event::Stamp::new(Timestamp(1), "/".into(), "e".into());
             let (record, _) = item(sent.clone()).unwrap().into_record(&stamp);
             let topic = TopicName::new("orders").unwrap();
-            let got = outgoing(&topic, 3, &StoredRecord { offset: 7, record });
+            let got = outgoing(&topic, 3, &StoredRecord { offset: 7, record }, &ShownValue::Plain);
             prop_assert_eq!((got.partition, got.offset, got.topic.as_deref()), (Some(3), Some(7), Some("orders")));
             prop_assert_eq!((got.key, got.data, got.headers, got.extensions, got.time), (sent.key, sent.data, sent.headers, sent.extensions, sent.time));
         }

@@ -58,6 +58,7 @@ fn code(code: ErrorCode) -> Code {
         | ErrorCode::RequestTooLarge
         | ErrorCode::EventTooLarge
         | ErrorCode::IdempotencyKeyReused
+        | ErrorCode::SchemaRejected
         | ErrorCode::UnsupportedMediaType => Code::InvalidArgument,
         ErrorCode::Unauthenticated => Code::Unauthenticated,
         ErrorCode::Forbidden => Code::PermissionDenied,

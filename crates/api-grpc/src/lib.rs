@@ -44,7 +44,8 @@ pub mod proto {
 pub use server::{GrpcConfig, serve};
 
 use domain::{
-    Limits, publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
+    Limits, event_schemas::EventSchemas, publish::Publisher, schemas::registry::Registry,
+    subscriptions::Subscriptions, topics::Topics,
 };
 use ports::Clock;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct Services {
     pub subscriptions: Arc<Subscriptions>,
     /// Keeps schemas.
     pub registry: Arc<Registry>,
+    /// Knows what the values of topics follow.
+    pub schemas: Arc<EventSchemas>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
     /// The time, for the deadlines of what is out at streams.

@@ -103,6 +103,6 @@ pub(crate) fn delivery(pulled: PulledDelivery) -> Delivery {
         attempt: pulled.attempt,
         deadline: Some(convert::time(pulled.deadline)),
         run: String::from(&*pulled.run),
-        event: Some(convert::outgoing(&pulled.topic, pulled.partition, &pulled.record)),
+        event: Some(convert::outgoing(&pulled.topic, pulled.partition, &pulled.record, &pulled.value)),
     }
 }

@@ -5,15 +5,15 @@ use crate::{
     error::status,
     proto::{
         CreateTopicRequest, DeleteTopicRequest, GetTopicRequest, ListTopicsRequest, ListTopicsResponse,
-        Partition, PurgeTopicRequest, PurgeTopicResponse, Topic, TopicSummary, UpdateTopicRequest,
-        topics_server,
+        Partition, PurgeTopicRequest, PurgeTopicResponse, Topic, TopicSchema, TopicSummary,
+        UpdateTopicRequest, topics_server,
     },
 };
 use domain::{
     Error,
+    event_schemas::{NewTopicSchema, TopicSchemaChange, TopicWithSchema},
     topics::{NewTopic, Purge, TopicChange},
 };
-use ports::TopicInfo;
 use tonic::{Request, Response, Status};
 
 #[derive(Clone, Debug)]
@@ -22,10 +22,11 @@ pub(crate) struct Topics(pub(crate) Services);
 #[tonic::async_trait]
 impl topics_server::Topics for Topics {
     async fn create_topic(&self, request: Request<CreateTopicRequest>) -> Result<Response<Topic>, Status> {
-        let CreateTopicRequest { name, partitions, replication_factor, config } = request.into_inner();
+        let CreateTopicRequest { name, partitions, replication_factor, config, schema } =
+            request.into_inner();
         let new = NewTopic { name, partitions, replication_factor, config: config.into_iter().collect() };
-        let info = self.0.topics.create(new).await.map_err(|e| status(&e))?;
-        Ok(Response::new(shown(info)))
+        let topic = self.0.schemas.create_topic(new, schema.map(said)).await.map_err(|e| status(&e))?;
+        Ok(Response::new(shown(topic)))
     }
 
     async fn list_topics(
@@ -43,21 +44,29 @@ impl topics_server::Topics for Topics {
     }
 
     async fn get_topic(&self, request: Request<GetTopicRequest>) -> Result<Response<Topic>, Status> {
-        let info = self.0.topics.get(&request.into_inner().name).await.map_err(|e| status(&e))?;
-        Ok(Response::new(shown(info)))
+        let topic = self.0.schemas.topic(&request.into_inner().name).await.map_err(|e| status(&e))?;
+        Ok(Response::new(shown(topic)))
     }
 
     async fn update_topic(&self, request: Request<UpdateTopicRequest>) -> Result<Response<Topic>, Status> {
-        let UpdateTopicRequest { name, partitions, config, reset_config } = request.into_inner();
+        let UpdateTopicRequest { name, partitions, config, reset_config, schema, remove_schema } =
+            request.into_inner();
+        let schema = match (schema, remove_schema) {
+            (Some(_), true) => {
+                return Err(status(&Error::invalid("remove_schema", "must not stand beside `schema`")));
+            }
+            (None, true) => Some(TopicSchemaChange::Nothing),
+            (schema, false) => schema.map(|schema| TopicSchemaChange::Follow(said(schema))),
+        };
         let set = config.into_iter().map(|(key, value)| (key, Some(value)));
         let reset = reset_config.into_iter().map(|key| (key, None));
         let change = TopicChange { partitions, config: set.chain(reset).collect() };
-        let info = self.0.topics.alter(&name, change).await.map_err(|e| status(&e))?;
-        Ok(Response::new(shown(info)))
+        let topic = self.0.schemas.alter_topic(&name, change, schema).await.map_err(|e| status(&e))?;
+        Ok(Response::new(shown(topic)))
     }
 
     async fn delete_topic(&self, request: Request<DeleteTopicRequest>) -> Result<Response<()>, Status> {
-        self.0.topics.delete(&request.into_inner().name).await.map_err(|e| status(&e))?;
+        self.0.schemas.delete_topic(&request.into_inner().name).await.map_err(|e| status(&e))?;
         Ok(Response::new(()))
     }
 
@@ -84,7 +93,16 @@ impl topics_server::Topics for Topics {
     }
 }
 
-fn shown(info: TopicInfo) -> Topic {
+/// What a topic's values are to follow; proto3 does not tell an empty subject from none.
+fn said(schema: TopicSchema) -> NewTopicSchema {
+    NewTopicSchema {
+        subject: Some(schema.subject).filter(|subject| !subject.is_empty()),
+        required: Some(schema.required),
+        auto_register: Some(schema.auto_register),
+    }
+}
+
+fn shown(TopicWithSchema { info, schema }: TopicWithSchema) -> Topic {
     let partition = |partition: ports::PartitionInfo| Partition {
         partition: partition.partition,
         leader: partition.leader,
@@ -97,5 +115,10 @@ fn shown(info: TopicInfo) -> Topic {
         name: info.name.to_string(),
         partitions: info.partitions.into_iter().map(partition).collect(),
         config: info.config.into_iter().collect(),
+        schema: schema.map(|schema| TopicSchema {
+            subject: schema.subject.clone(),
+            required: schema.required,
+            auto_register: schema.auto_register,
+        }),
     }
 }

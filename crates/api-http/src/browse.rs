@@ -14,32 +14,56 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{
     Error, Result,
-    browse::{Cursor, Start, Tail},
+    browse::{Browsed, Cursor, Start, Tail},
+    event_schemas::{EventSchemas, ShownValue},
     subscriptions::Payload,
 };
 use futures::{StreamExt, stream};
 use http::{HeaderValue, Response, StatusCode, header};
 use ports::{PartitionId, Position};
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// `GET /v1/topics/{topic}/events`.
 pub(crate) async fn page(call: &Call<'_>, topic: &str) -> Result<Reply, Problem> {
-    let query = Query::read(call.query, &["partition", "offset", "from", "cursor", "limit", "filter"])?;
+    let query =
+        Query::read(call.query, &["partition", "offset", "from", "cursor", "limit", "filter", "decode"])?;
+    let decode = query.flag("decode", true)?;
     let start = start(&query)?.unwrap_or(Start::From(Position::Earliest));
     let page = call.services.browser.page(topic, start, query.integer("limit")?).await?;
     let mut out = Vec::with_capacity(64 + page.events.len() * 512);
     out.extend_from_slice(b"{\"events\":[");
-    for (index, browsed) in page.events.into_iter().enumerate() {
+    let values = values(&call.services.schemas, decode, page.events.iter()).await;
+    for (index, (browsed, value)) in page.events.iter().zip(&values).enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        push_event(&mut out, &browsed.topic, browsed.partition, &browsed.record, Payload::Json);
+        push_event(&mut out, &browsed.topic, browsed.partition, &browsed.record, payload(decode), value);
     }
     out.extend_from_slice(b"],\"next\":");
     push_string(&mut out, &page.next.to_string());
     out.push(b'}');
     Ok(json(StatusCode::OK, out))
+}
+
+/// The values of records as they are to be shown. One that cannot be read for now is shown as one that cannot be read:
+/// a page is for people, who look again.
+async fn values<'a>(
+    schemas: &EventSchemas,
+    decode: bool,
+    events: impl ExactSizeIterator<Item = &'a Browsed>,
+) -> Vec<ShownValue> {
+    if !decode {
+        return vec![ShownValue::Plain; events.len()];
+    }
+    let values = events.map(|browsed| (&browsed.topic, &browsed.record.record)).collect();
+    let read = schemas.read(values).await;
+    let shown = |value: Result<_>| value.unwrap_or_else(|e| ShownValue::Undecodable(e.detail().to_owned()));
+    read.into_iter().map(shown).collect()
+}
+
+fn payload(decode: bool) -> Payload {
+    if decode { Payload::Json } else { Payload::Bytes }
 }
 
 /// Where the query says to begin; `None` where it says nothing.
@@ -83,7 +107,8 @@ fn position(from: &str) -> Result<Position> {
 
 /// `GET /v1/topics/{topic}/events/tail`.
 pub(crate) async fn tail(call: &Call<'_>, topic: &str) -> Result<Reply, Problem> {
-    let query = Query::read(call.query, &["partition", "offset", "from", "cursor", "filter"])?;
+    let query = Query::read(call.query, &["partition", "offset", "from", "cursor", "filter", "decode"])?;
+    let decode = query.flag("decode", true)?;
     let mut start = start(&query)?.unwrap_or(Start::From(Position::Latest));
     if let Some(cursor) = last_event_id(call)? {
         start = resume(start, cursor);
@@ -92,6 +117,8 @@ pub(crate) async fn tail(call: &Call<'_>, topic: &str) -> Result<Reply, Problem>
     let tail = call.services.browser.tail(topic, start).await?;
     let follower = Follower {
         tail: Some(tail),
+        schemas: call.services.schemas.clone(),
+        decode,
         peer: call.peer.clone(),
         stop: call.stop.clone(),
         // Well within the time that a connection may lie still.
@@ -132,6 +159,8 @@ fn last_event_id(call: &Call<'_>) -> Result<Option<Cursor>> {
 struct Follower {
     /// Gone once the tail has failed.
     tail: Option<Tail>,
+    schemas: Arc<EventSchemas>,
+    decode: bool,
     peer: Peer,
     stop: CancellationToken,
     heartbeat: Duration,
@@ -163,7 +192,9 @@ impl Follower {
         }
         let mut out = Vec::with_capacity(batch.events.len() * 512);
         let mut id = String::new();
-        for (browsed, cursor) in batch.events {
+        let events = batch.events.iter().map(|(browsed, _)| browsed);
+        let values = values(&self.schemas, self.decode, events).await;
+        for ((browsed, cursor), value) in batch.events.iter().zip(&values) {
             id.clear();
             // Writing to a string does not fail.
             let _ = write!(id, "{cursor}");
@@ -171,7 +202,8 @@ impl Follower {
             out.extend_from_slice(id.as_bytes());
             out.extend_from_slice(b"\ndata: ");
             let start = out.len();
-            push_event(&mut out, &browsed.topic, browsed.partition, &browsed.record, Payload::Json);
+            let payload = payload(self.decode);
+            push_event(&mut out, &browsed.topic, browsed.partition, &browsed.record, payload, value);
             one_line(&mut out[start..]);
             out.extend_from_slice(b"\n\n");
         }

@@ -38,8 +38,8 @@ pub use router::Router;
 pub use server::serve;
 
 use domain::{
-    Limits, browse::Browser, publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions,
-    topics::Topics,
+    Limits, browse::Browser, event_schemas::EventSchemas, publish::Publisher, schemas::registry::Registry,
+    subscriptions::Subscriptions, topics::Topics,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -57,6 +57,8 @@ pub struct Services {
     pub subscriptions: Arc<Subscriptions>,
     /// Keeps schemas.
     pub registry: Arc<Registry>,
+    /// Knows what the values of topics follow.
+    pub schemas: Arc<EventSchemas>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
     /// How the service is, kept up to date by whoever watches its backends.

@@ -22,7 +22,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::PredecessorFailed
         | ErrorCode::IdempotencyInFlight
         | ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::IdempotencyKeyReused | ErrorCode::SchemaRejected => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RequestTooLarge | ErrorCode::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -47,7 +47,10 @@ pub(crate) enum Naming {
 impl Naming {
     fn push(self, out: &mut String, field: &str) {
         match self {
-            Self::Service => out.push_str(field),
+            Self::Service => out.push_str(match field {
+                "messagetype" => "messageType",
+                field => field,
+            }),
             Self::CloudEvents => out.push_str(match field {
                 "key" => "partitionkey",
                 field => field.strip_prefix("extensions.").unwrap_or(field),
@@ -57,6 +60,8 @@ impl Naming {
                 "datacontenttype" => out.push_str("content-type"),
                 "topic" | "data" | "events" | "extensions" | "headers" => out.push_str(field),
                 field if field.starts_with("ce-") => out.push_str(field),
+                // A path within the value.
+                field if field.starts_with("data.") || field.starts_with("data[") => out.push_str(field),
                 field => {
                     out.push_str("ce-");
                     out.push_str(field.strip_prefix("extensions.").unwrap_or(field));
@@ -207,6 +212,7 @@ mod tests {
             (409, "predecessor_failed"),
             (409, "idempotency_in_flight"),
             (422, "idempotency_key_reused"),
+            (422, "schema_rejected"),
             (409, "conflict"),
             (413, "request_too_large"),
             (413, "event_too_large"),
@@ -248,6 +254,9 @@ mod tests {
         assert_eq!(field("time", Naming::Binary, None), "ce-time");
         assert_eq!(field("datacontenttype", Naming::Binary, None), "content-type");
         assert_eq!(field("topic", Naming::Binary, None), "topic");
+        assert_eq!(field("data.a.b", Naming::Binary, None), "data.a.b");
+        assert_eq!(field("messagetype", Naming::Binary, None), "ce-messagetype");
+        assert_eq!(field("messagetype", Naming::Service, None), "messageType");
         assert_eq!(field("", Naming::Service, Some(0)), "events[0]");
     }
 

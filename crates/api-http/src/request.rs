@@ -112,6 +112,18 @@ impl<'a> Query<'a> {
         };
         text.parse().map(Some).map_err(|_| wrong())
     }
+
+    pub(crate) fn flag(&self, name: &str, otherwise: bool) -> Result<bool> {
+        match self.text(name) {
+            None => Ok(otherwise),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(other) => {
+                let given = crate::json::short(other);
+                Err(Error::invalid(name, format!("must be `true` or `false` (given: {given:?})")))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,17 +7,22 @@ use crate::{
 };
 use bytes::Bytes;
 use bytestring::ByteString;
-use domain::{Event, subscriptions::Payload};
+use domain::{
+    Event,
+    event_schemas::{SchemaName, ShownValue},
+    subscriptions::Payload,
+};
 use ports::{Header, PartitionId, StoredRecord, TopicName};
 use serde_json::value::RawValue;
 
-/// Writes the event that a record carries.
+/// Writes the event that a record carries. `value` is its value as far as that was read by a schema.
 pub(crate) fn push_event(
     out: &mut Vec<u8>,
     topic: &TopicName,
     partition: PartitionId,
     stored: &StoredRecord,
     payload: Payload,
+    value: &ShownValue,
 ) {
     let timestamp = stored.record.timestamp;
     let offset = stored.offset;
@@ -43,7 +48,11 @@ pub(crate) fn push_event(
     fields.text("causationid", event.causation_id.as_ref());
     fields.text("traceparent", event.traceparent.as_ref());
     fields.text("tracestate", event.tracestate.as_ref());
-    fields.text("datacontenttype", event.content_type.as_ref());
+    match value {
+        // It is what is shown, and not what lies in the log.
+        ShownValue::Decoded(_) => fields.text("datacontenttype", Some("application/json")),
+        _ => fields.text("datacontenttype", event.content_type.as_ref()),
+    }
     fields.text("dataschema", event.data_schema.as_ref());
     if !event.extensions.is_empty() {
         let mut extensions = Fields { out: fields.name("extensions"), first: true };
@@ -52,11 +61,35 @@ pub(crate) fn push_event(
         }
         extensions.end();
     }
-    push_data(&mut fields, event.data.as_ref(), event.content_type.as_ref(), payload);
+    match value {
+        ShownValue::Plain => {
+            push_data(&mut fields, event.data.as_ref(), event.content_type.as_ref(), payload);
+        }
+        ShownValue::Decoded(decoded) => {
+            fields.name("data").extend_from_slice(&decoded.json);
+            push_schema(fields.name("schema"), &decoded.schema);
+        }
+        ShownValue::Undecodable(reason) => {
+            push_string(fields.name("decodeError"), reason);
+            push_base64(fields.name("data_base64"), event.data.as_deref().unwrap_or_default());
+        }
+    }
     fields.text("topic", Some(topic.as_str()));
     push_u64(fields.name("partition"), u64::from(partition));
     push_u64(fields.name("offset"), offset);
     push_time(fields.name("timestamp"), timestamp);
+    fields.end();
+}
+
+/// Which schema a value was read by.
+fn push_schema(out: &mut Vec<u8>, schema: &SchemaName) {
+    let mut fields = Fields { out, first: true };
+    push_u64(fields.name("id"), u64::from(schema.id.0));
+    fields.text("subject", schema.subject.as_ref());
+    if let Some(version) = schema.version {
+        push_u64(fields.name("version"), u64::from(version));
+    }
+    fields.text("message", schema.message.as_ref());
     fields.end();
 }
 
@@ -171,7 +204,7 @@ mod tests {
     fn shown_as(record: Record, payload: Payload) -> Value {
         let mut out = Vec::new();
         let topic = TopicName::new("orders").unwrap();
-        push_event(&mut out, &topic, 2, &StoredRecord { offset: 7, record }, payload);
+        push_event(&mut out, &topic, 2, &StoredRecord { offset: 7, record }, payload, &ShownValue::Plain);
         serde_json::from_slice(&out)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
     }

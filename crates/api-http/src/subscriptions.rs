@@ -365,7 +365,7 @@ fn deliveries(pulled: Pulled) -> Reply {
         out.extend_from_slice(b",\"run\":");
         push_string(&mut out, &delivery.run);
         out.extend_from_slice(b",\"event\":");
-        push_event(&mut out, &delivery.topic, delivery.partition, &delivery.record, payload);
+        push_event(&mut out, &delivery.topic, delivery.partition, &delivery.record, payload, &delivery.value);
         out.push(b'}');
     }
     out.extend_from_slice(b"]}");

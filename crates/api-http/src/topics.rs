@@ -13,11 +13,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{
     Error, ErrorCode, Result,
+    event_schemas::{NewTopicSchema, TopicSchemaChange, TopicWithSchema},
     topics::{NewTopic, Purge, TopicChange},
 };
 use http::StatusCode;
 use hyper::body::Body;
-use ports::TopicInfo;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
@@ -47,18 +47,31 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let body = json_body(call, body).await?;
-    let created = call.services.topics.create(read_new(&body)?).await?;
+    let (new, schema) = read_new(&body)?;
+    let created = call.services.schemas.create_topic(new, schema).await?;
     Ok(value(StatusCode::CREATED, &show(&created)))
 }
 
-fn read_new(body: &str) -> Result<NewTopic> {
-    let mut object = Object::body(body, &["name", "partitions", "replicationFactor", "config"])?;
+fn read_new(body: &str) -> Result<(NewTopic, Option<NewTopicSchema>)> {
+    let mut object = Object::body(body, &["name", "partitions", "replicationFactor", "config", "schema"])?;
     let config = object.raw("config").map(|raw| Object::map("config", raw)).transpose()?;
-    Ok(NewTopic {
+    let schema = object.raw("schema").map(read_schema).transpose()?;
+    let new = NewTopic {
         name: object.string("name")?.ok_or_else(|| Error::invalid("name", "is missing"))?,
         partitions: object.integer("partitions")?,
         replication_factor: object.integer("replicationFactor")?,
         config: config.map(|config| config.entries(setting)).transpose()?.unwrap_or_default(),
+    };
+    Ok((new, schema))
+}
+
+/// What a topic's values are to follow.
+fn read_schema(raw: &str) -> Result<NewTopicSchema> {
+    let mut object = Object::at("schema", raw, &["subject", "required", "autoRegister"])?;
+    Ok(NewTopicSchema {
+        subject: object.string("subject")?,
+        required: object.boolean("required")?,
+        auto_register: object.boolean("autoRegister")?,
     })
 }
 
@@ -88,8 +101,8 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 
 /// `GET /v1/topics/{topic}`.
 pub(crate) async fn get(call: &Call<'_>, name: &str) -> Result<Reply, Problem> {
-    let info = call.services.topics.get(name).await?;
-    Ok(value(StatusCode::OK, &show(&info)))
+    let topic = call.services.schemas.topic(name).await?;
+    Ok(value(StatusCode::OK, &show(&topic)))
 }
 
 /// `PATCH /v1/topics/{topic}`.
@@ -98,26 +111,34 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let body = json_body(call, body).await?;
-    let info = call.services.topics.alter(name, read_change(&body)?).await?;
-    Ok(value(StatusCode::OK, &show(&info)))
+    let (change, schema) = read_change(&body)?;
+    let topic = call.services.schemas.alter_topic(name, change, schema).await?;
+    Ok(value(StatusCode::OK, &show(&topic)))
 }
 
-fn read_change(body: &str) -> Result<TopicChange> {
-    let mut object = Object::body(body, &["partitions", "config"])?;
+/// A change, and to which schema, where that is said: null takes it away.
+fn read_change(body: &str) -> Result<(TopicChange, Option<TopicSchemaChange>)> {
+    let mut object = Object::body(body, &["partitions", "config", "schema"])?;
+    let schema = if object.is_null("schema") {
+        Some(TopicSchemaChange::Nothing)
+    } else {
+        object.raw("schema").map(read_schema).transpose()?.map(TopicSchemaChange::Follow)
+    };
     let config = object.raw("config").map(|raw| Object::map("config", raw)).transpose()?;
     let change = |field: &str, raw: &str| match raw {
         "null" => Ok(None),
         raw => setting(field, raw).map(Some),
     };
-    Ok(TopicChange {
+    let change = TopicChange {
         partitions: object.integer("partitions")?,
         config: config.map(|config| config.entries(change)).transpose()?.unwrap_or_default(),
-    })
+    };
+    Ok((change, schema))
 }
 
 /// `DELETE /v1/topics/{topic}`.
 pub(crate) async fn delete(call: &Call<'_>, name: &str) -> Result<Reply, Problem> {
-    call.services.topics.delete(name).await?;
+    call.services.schemas.delete_topic(name).await?;
     Ok(no_content())
 }
 
@@ -152,7 +173,7 @@ fn read_purge(body: &str) -> Result<Purge> {
     })
 }
 
-fn show(info: &TopicInfo) -> Value {
+fn show(TopicWithSchema { info, schema }: &TopicWithSchema) -> Value {
     let partitions: Vec<Value> = info
         .partitions
         .iter()
@@ -164,7 +185,13 @@ fn show(info: &TopicInfo) -> Value {
             })
         })
         .collect();
-    json!({"name": info.name.as_str(), "partitions": partitions, "config": info.config})
+    let mut shown = json!({"name": info.name.as_str(), "partitions": partitions, "config": info.config});
+    if let Some(schema) = schema {
+        shown["schema"] = json!({
+            "subject": schema.subject, "required": schema.required, "autoRegister": schema.auto_register,
+        });
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -186,10 +213,14 @@ mod tests {
             (r#"{"name":"a","config":[]}"#, "config"),
             (r#"{"name":"a","config":{"x":null}}"#, "config.x"),
             (r#"{"name":"a","typo":1}"#, "typo"),
+            (r#"{"name":"a","schema":"s"}"#, "schema"),
+            (r#"{"name":"a","schema":{"required":"yes"}}"#, "schema.required"),
+            (r#"{"name":"a","schema":{"autoregister":true}}"#, "schema.autoregister"),
         ] {
             assert_eq!(field(&read_new(body).unwrap_err()), name, "{body}");
         }
-        let new = read_new(r#"{"name":"a","config":{"retention.ms":1000,"x":"y"}}"#).unwrap();
+        let (new, schema) = read_new(r#"{"name":"a","config":{"retention.ms":1000,"x":"y"}}"#).unwrap();
+        assert_eq!(schema, None);
         assert_eq!(new.config["retention.ms"], "1000");
     }
 
@@ -216,7 +247,13 @@ mod tests {
 
     #[test]
     fn null_takes_a_setting_back() {
-        let change = read_change(r#"{"partitions":6,"config":{"a":null,"b":"1"}}"#).unwrap();
+        let (change, schema) = read_change(r#"{"partitions":6,"config":{"a":null,"b":"1"}}"#).unwrap();
+        assert_eq!(schema, None);
+        assert_eq!(read_change(r#"{"schema":null}"#).unwrap().1, Some(TopicSchemaChange::Nothing));
+        assert_eq!(
+            read_change(r#"{"schema":{}}"#).unwrap().1,
+            Some(TopicSchemaChange::Follow(NewTopicSchema::default()))
+        );
         assert_eq!(change.partitions, Some(6));
         assert_eq!(change.config, [("a".into(), None), ("b".into(), Some("1".into()))].into());
     }

@@ -16,6 +16,7 @@ use adapters_embedded::SystemClock;
 use domain::{
     browse::Browser,
     error::ErrorCode,
+    event_schemas::EventSchemas,
     publish::Publisher,
     schemas::registry::Registry,
     subscriptions::{SubscriptionPorts, Subscriptions},
@@ -133,13 +134,21 @@ impl Service {
             limits.clone(),
             config.topic_defaults(),
         );
-        let publisher = Arc::new(Publisher::with_store(
+        let registry = match &backends.outside {
+            Some(outside) => Registry::outside(outside.registry(), clock.clone(), config.schema_registry()),
+            None => Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()),
+        };
+        let registry = Arc::new(registry);
+        let schemas =
+            EventSchemas::new(registry.clone(), topics.clone(), backends.jobs.clone(), clock.clone());
+        let publisher = Arc::new(Publisher::with_schemas(
             log.clone(),
             topics.clone(),
             clock.clone(),
             limits.clone(),
             publish,
             Some(backends.idempotency.clone()),
+            Some(schemas.clone()),
         ));
         let browser = Arc::new(Browser::new(log.clone(), topics.clone(), limits.clone(), clock.clone()));
         let ports = SubscriptionPorts {
@@ -150,15 +159,21 @@ impl Service {
             idempotency: backends.idempotency.clone(),
             clock: clock.clone(),
         };
-        let registry = match &backends.outside {
-            Some(outside) => Registry::outside(outside.registry(), clock.clone(), config.schema_registry()),
-            None => Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()),
-        };
-        let registry = Arc::new(registry);
         let webhooks = Some(backends.webhooks.clone());
-        let subscriptions =
-            Subscriptions::with_webhooks(ports, topics.clone(), limits.clone(), config.delivery(), webhooks);
-        load(&subscriptions, config.state.backend).await?;
+        let delivery = config.delivery();
+        let shared = delivery.shared;
+        let subscriptions = Subscriptions::with_schemas(
+            ports,
+            topics.clone(),
+            limits.clone(),
+            delivery,
+            webhooks,
+            Some(schemas.clone()),
+        );
+        let state = config.state.backend;
+        // What values follow is known before anything is delivered.
+        load(state, || schemas.start(shared)).await?;
+        load(state, || subscriptions.start()).await?;
 
         // From here on liveness is answered; readiness once the log was asked.
         let health =
@@ -174,6 +189,7 @@ impl Service {
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
                     registry: registry.clone(),
+                    schemas: schemas.clone(),
                     limits: limits.clone(),
                     health: health.subscribe(),
                 },
@@ -187,6 +203,7 @@ impl Service {
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
                     registry: registry.clone(),
+                    schemas: schemas.clone(),
                     limits,
                     clock: clock.clone(),
                     draining: draining.clone(),
@@ -268,12 +285,12 @@ impl Service {
     }
 }
 
-/// Starts the subscriptions. Where what is known of them is on a server that does not answer, waits for it: a
+/// Starts the subscriptions, or what topics follow. Where what is known of them is on a server that does not answer, waits for it: a
 /// replica that starts while that is away serves as soon as it is back.
-async fn load(subscriptions: &Subscriptions, state: StateBackend) -> Result<(), Failure> {
+async fn load(state: StateBackend, start: impl AsyncFn() -> domain::Result<()>) -> Result<(), Failure> {
     let mut waiting = false;
     loop {
-        let Err(error) = subscriptions.start().await else { return Ok(()) };
+        let Err(error) = start().await else { return Ok(()) };
         let passes = matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Timeout);
         if !state.is_server() || !passes {
             return Err(Failure::Other(format!("{STATE_BACKEND} is {}: {error}", state.name())));

@@ -31,6 +31,8 @@ pub enum ErrorCode {
     IdempotencyInFlight,
     /// The idempotency key was used for another content.
     IdempotencyKeyReused,
+    /// A value does not follow the schema that it should.
+    SchemaRejected,
     /// The state of what is named does not allow it.
     Conflict,
     /// The body, or the batch, is larger than the service takes.
@@ -51,7 +53,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -63,6 +65,7 @@ impl ErrorCode {
         Self::PredecessorFailed,
         Self::IdempotencyInFlight,
         Self::IdempotencyKeyReused,
+        Self::SchemaRejected,
         Self::Conflict,
         Self::RequestTooLarge,
         Self::EventTooLarge,
@@ -87,6 +90,7 @@ impl ErrorCode {
             Self::PredecessorFailed => "predecessor_failed",
             Self::IdempotencyInFlight => "idempotency_in_flight",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::SchemaRejected => "schema_rejected",
             Self::Conflict => "conflict",
             Self::RequestTooLarge => "request_too_large",
             Self::EventTooLarge => "event_too_large",
@@ -112,6 +116,7 @@ impl ErrorCode {
             Self::PredecessorFailed => "An earlier event of the same key failed",
             Self::IdempotencyInFlight => "A request with this idempotency key is still running",
             Self::IdempotencyKeyReused => "The idempotency key was used for another event",
+            Self::SchemaRejected => "The value does not follow its schema",
             Self::Conflict => "Not possible in the present state",
             Self::RequestTooLarge => "The request is too large",
             Self::EventTooLarge => "The event is too large",

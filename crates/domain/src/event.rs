@@ -78,6 +78,9 @@ pub struct Event {
     pub extensions: Vec<(ByteString, ByteString)>,
     /// Has the event published once. It is not a part of the record.
     pub idempotency_key: Option<ByteString>,
+    /// The message of the topic's schema that the value is, where that is not the first one. It is not a part of the
+    /// record: the value's frame says it.
+    pub message_type: Option<ByteString>,
 }
 
 /// Fills in what publishers leave out. One for a batch, so that what is the same for all is made once.
@@ -114,6 +117,7 @@ impl Event {
             ("causationid", &self.causation_id),
             ("traceparent", &self.traceparent),
             ("tracestate", &self.tracestate),
+            ("messagetype", &self.message_type),
         ];
         for (name, value) in attributes {
             if let Some(value) = value {
@@ -344,7 +348,7 @@ fn is_extension_name(name: &str) -> bool {
 }
 
 /// The names that CloudEvents or the event's own fields use.
-const TAKEN: [&str; 17] = [
+const TAKEN: [&str; 18] = [
     "specversion",
     "id",
     "source",
@@ -362,6 +366,7 @@ const TAKEN: [&str; 17] = [
     "traceparent",
     "tracestate",
     "idempotencykey",
+    "messagetype",
 ];
 
 fn check_extension(name: &str) -> Result<()> {
@@ -409,6 +414,7 @@ mod tests {
             extensions: vec![("region".into(), "eu".into())],
             partition: None,
             idempotency_key: None,
+            message_type: None,
         };
         event.check(&Limits::default()).unwrap();
         let (record, id) = event.clone().into_record(&stamp());

@@ -11,6 +11,7 @@ pub mod delivery;
 mod digits;
 pub mod error;
 pub mod event;
+pub mod event_schemas;
 pub mod filter;
 pub mod handler;
 pub mod limits;

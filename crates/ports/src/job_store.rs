@@ -14,6 +14,8 @@ pub enum JobKind {
     Position,
     /// What all replicas of the service share: keys and ids made once.
     Shared,
+    /// What the service keeps of a topic beside the log: the schemas that its values follow.
+    Topic,
 }
 
 impl JobKind {
@@ -23,6 +25,7 @@ impl JobKind {
             Self::Subscription => "subscription",
             Self::Position => "position",
             Self::Shared => "shared",
+            Self::Topic => "topic",
         }
     }
 }

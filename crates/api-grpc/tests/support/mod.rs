@@ -14,6 +14,7 @@ use api_grpc::{
 };
 use domain::{
     Limits,
+    event_schemas::EventSchemas,
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -44,13 +45,17 @@ impl Front {
         let limits = Arc::new(Limits::default());
         let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
         let topics = Topics::new(memory.admin(), memory.log(), clock.clone(), limits.clone(), defaults);
-        let publisher = Publisher::with_store(
+        let registry = Arc::new(Registry::new(memory.schemas(), clock.clone(), RegistryConfig::default()));
+        let schemas = EventSchemas::new(registry.clone(), topics.clone(), memory.jobs(), clock.clone());
+        schemas.start(false).await.unwrap();
+        let publisher = Publisher::with_schemas(
             memory.log(),
             topics.clone(),
             clock.clone(),
             limits.clone(),
             PublishConfig::default(),
             Some(memory.idempotency()),
+            Some(schemas.clone()),
         );
         let ports = SubscriptionPorts {
             log: memory.log(),
@@ -60,8 +65,14 @@ impl Front {
             idempotency: memory.idempotency(),
             clock: clock.clone(),
         };
-        let subscriptions =
-            Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());
+        let subscriptions = Subscriptions::with_schemas(
+            ports,
+            topics.clone(),
+            limits.clone(),
+            DeliveryConfig::default(),
+            None,
+            Some(schemas.clone()),
+        );
         subscriptions.start().await.unwrap();
         let serving = watch::Sender::new(true);
         let draining = CancellationToken::new();
@@ -69,7 +80,8 @@ impl Front {
             publisher: Arc::new(publisher),
             topics,
             subscriptions,
-            registry: Arc::new(Registry::new(memory.schemas(), clock.clone(), RegistryConfig::default())),
+            registry,
+            schemas,
             limits,
             clock,
             draining: draining.clone(),

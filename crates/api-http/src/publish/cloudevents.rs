@@ -24,6 +24,7 @@ pub(crate) fn read<'a>(source: Source<'a>, raw: &'a str) -> Result<Event> {
         match &*name {
             "partitionkey" => draft.key(source, &name, raw),
             "idempotencykey" => draft.idempotency_key(source, raw),
+            "messagetype" => draft.message_type(source, &name, raw),
             _ => {
                 // Equal names are told by the event's own check.
                 if let Some(value) = source.scalar(field, raw)? {
@@ -88,6 +89,7 @@ pub(crate) fn read_binary(headers: &HeaderMap, body: Bytes, limits: &Limits) -> 
                 return Err(Error::invalid(field, "is said by `content-type` and the body in binary mode"));
             }
             "idempotencykey" => &mut event.idempotency_key,
+            "messagetype" => &mut event.message_type,
             "id" => &mut event.id,
             "type" => &mut event.event_type,
             "source" => &mut event.source,

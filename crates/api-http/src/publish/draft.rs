@@ -182,6 +182,7 @@ const PARTITION: u32 = 1 << 17;
 const HEADERS: u32 = 1 << 18;
 const EXTENSIONS: u32 = 1 << 19;
 const IDEMPOTENCY_KEY: u32 = 1 << 20;
+const MESSAGE_TYPE: u32 = 1 << 21;
 
 impl<'a> Draft<'a> {
     /// Takes a member that every format has; false where `name` is none.
@@ -269,6 +270,13 @@ impl<'a> Draft<'a> {
     pub(crate) fn idempotency_key(&mut self, source: Source<'a>, raw: &'a str) -> Result<()> {
         self.once(IDEMPOTENCY_KEY, "idempotencykey")?;
         self.event.idempotency_key = source.text("idempotencykey", raw)?;
+        Ok(())
+    }
+
+    /// Takes the message type; `name` is what it is called here.
+    pub(crate) fn message_type(&mut self, source: Source<'a>, name: &str, raw: &'a str) -> Result<()> {
+        self.once(MESSAGE_TYPE, "messagetype")?;
+        self.event.message_type = source.text(name, raw)?;
         Ok(())
     }
 

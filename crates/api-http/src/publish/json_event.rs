@@ -9,14 +9,14 @@ use domain::{
 };
 
 /// All members of an event, for the nearest name and to be listed.
-const FIELDS: [&str; 22] = {
-    let mut fields = [""; 22];
+const FIELDS: [&str; 23] = {
+    let mut fields = [""; 23];
     let mut at = 0;
     while at < ATTRIBUTES.len() {
         fields[at] = ATTRIBUTES[at];
         at += 1;
     }
-    let more = ["key", "partitionkey", "partition", "headers", "extensions", "idempotencykey"];
+    let more = ["key", "partitionkey", "partition", "headers", "extensions", "idempotencykey", "messageType"];
     while at < fields.len() {
         fields[at] = more[at - ATTRIBUTES.len()];
         at += 1;
@@ -125,6 +125,7 @@ fn take<'a>(draft: &mut Draft<'a>, source: Source<'a>, name: &str, raw: &'a str)
         "headers" => draft.headers(source, raw),
         "extensions" => draft.extensions(source, raw),
         "idempotencykey" => draft.idempotency_key(source, raw),
+        "messageType" => draft.message_type(source, name, raw),
         _ => Err(unknown_field(short(name).to_owned(), name, &FIELDS)),
     }
 }
@@ -177,7 +178,7 @@ mod tests {
             "key":"k","partition":2,"headers":{"a":"1","b":null,"c":["x",{"base64":"AP8="}]},
             "data":{"any": [1.50]},"tenantid":"te","userid":"u","correlationid":"c","causationid":"ca",
             "traceparent":"tp","tracestate":"ts","datacontenttype":"application/json","dataschema":"ds",
-            "extensions":{"region":"eu","n":7,"yes":true,"none":null},"idempotencykey":"once"}"#,
+            "extensions":{"region":"eu","n":7,"yes":true,"none":null},"idempotencykey":"once","messageType":"a.B"}"#,
         );
         let text = |text: &str| Some(ByteString::from(text));
         let expected = Event {
@@ -207,6 +208,7 @@ mod tests {
                 .map(|(n, v)| (n.into(), v.into()))
                 .into(),
             idempotency_key: text("once"),
+            message_type: text("a.B"),
         };
         assert_eq!(event, expected);
     }

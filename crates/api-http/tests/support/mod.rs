@@ -9,6 +9,7 @@ use bytes::Bytes;
 use domain::{
     Limits,
     browse::Browser,
+    event_schemas::EventSchemas,
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -66,22 +67,34 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         idempotency: memory.idempotency(),
         clock: clock.clone(),
     };
-    let subscriptions = Subscriptions::new(ports, topics.clone(), limits.clone(), DeliveryConfig::default());
+    let registry = Arc::new(Registry::new(memory.schemas(), clock.clone(), RegistryConfig::default()));
+    let schemas = EventSchemas::new(registry.clone(), topics.clone(), memory.jobs(), clock.clone());
+    schemas.start(false).await.unwrap();
+    let subscriptions = Subscriptions::with_schemas(
+        ports,
+        topics.clone(),
+        limits.clone(),
+        DeliveryConfig::default(),
+        None,
+        Some(schemas.clone()),
+    );
     subscriptions.start().await.unwrap();
-    let publisher = Publisher::with_store(
+    let publisher = Publisher::with_schemas(
         memory.log(),
         topics.clone(),
         clock.clone(),
         limits.clone(),
         PublishConfig::default(),
         Some(memory.idempotency()),
+        Some(schemas.clone()),
     );
     let up = Component { name: "embedded", up: true, needed: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {
         publisher: Arc::new(publisher),
-        browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock.clone())),
-        registry: Arc::new(Registry::new(memory.schemas(), clock, RegistryConfig::default())),
+        browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
+        registry,
+        schemas,
         topics,
         subscriptions,
         limits,

@@ -102,7 +102,8 @@ impl<'r> Input<'r> {
     }
 
     fn data(&self, budget: &mut Budget) -> Result<Value<'_>, Fault> {
-        let Some(value) = &self.event.record.record.value else { return Ok(Value::Null) };
+        let value = self.event.decoded.or(self.event.record.record.value.as_ref());
+        let Some(value) = value else { return Ok(Value::Null) };
         let read = self.data.get_or_init(|| {
             if value.len() > self.data_bytes_max {
                 return Err(format!(

@@ -120,6 +120,8 @@ pub struct FilterInput<'a> {
     pub partition: PartitionId,
     /// The event.
     pub record: &'a StoredRecord,
+    /// Its value as JSON, where the record has it in another form.
+    pub decoded: Option<&'a Bytes>,
 }
 
 /// Which events are wanted.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode, Result},
+    event_schemas::{EventSchemas, Writer},
     limits::Limits,
     partition::Partitioner,
     topics::{TopicMeta, Topics},
@@ -46,6 +47,8 @@ pub(super) struct Core {
     pub(super) limits: Arc<Limits>,
     pub(super) config: PublishConfig,
     pub(super) store: Option<Arc<dyn IdempotencyStore>>,
+    /// What the values of topics follow, where there is a registry.
+    pub(super) schemas: Option<Arc<EventSchemas>>,
     pub(super) background: Background,
     /// How many outcomes wait for a store that did not take them.
     pub(super) unsettled: AtomicUsize,
@@ -57,6 +60,8 @@ pub(super) struct Lane {
     pub(super) topic: TopicName,
     pub(super) meta: Arc<TopicMeta>,
     pub(super) state: Arc<TopicState>,
+    /// Makes its values follow the topic's schema, where it has one.
+    pub(super) writer: Option<Box<Writer>>,
     pub(super) records: Vec<(PartitionId, Record)>,
     /// For each record, its item's index and its event's id.
     pub(super) items: Vec<(usize, ByteString)>,
@@ -208,6 +213,7 @@ impl Core {
             topic: topic.clone(),
             meta,
             state: self.state(topic),
+            writer: self.schemas.as_ref().and_then(|schemas| schemas.writer(topic)).map(Box::new),
             records: Vec::with_capacity(capacity),
             items: Vec::with_capacity(capacity),
         })

@@ -1,4 +1,4 @@
-//! Publish: validate → route → choose the partition → claim → append → complete → receipt.
+//! Publish: validate → route → choose the partition → encode by schema → claim → append → complete → receipt.
 //!
 //! Invariants:
 //! 1. A receipt is given only for a record that the log reported durable.
@@ -25,6 +25,7 @@ pub use routing::{Pattern, Route, RouteMatch, TopicRule};
 
 use crate::{
     error::{Error, ErrorCode, Result},
+    event_schemas::EventSchemas,
     limits::Limits,
     topics::{Topics, topic_name},
 };
@@ -64,6 +65,19 @@ impl Publisher {
         config: PublishConfig,
         store: Option<Arc<dyn IdempotencyStore>>,
     ) -> Self {
+        Self::with_schemas(log, topics, clock, limits, config, store, None)
+    }
+
+    /// As [`Self::with_store`], and has values follow what `schemas` knows of their topics.
+    pub fn with_schemas(
+        log: Arc<dyn EventLog>,
+        topics: Arc<Topics>,
+        clock: Arc<dyn Clock>,
+        limits: Arc<Limits>,
+        config: PublishConfig,
+        store: Option<Arc<dyn IdempotencyStore>>,
+        schemas: Option<Arc<EventSchemas>>,
+    ) -> Self {
         let core = Arc::new(Core {
             log,
             topics,
@@ -71,6 +85,7 @@ impl Publisher {
             limits,
             config,
             store,
+            schemas,
             background: Background::default(),
             unsettled: AtomicUsize::new(0),
             states: RwLock::default(),

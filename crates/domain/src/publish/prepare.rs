@@ -9,6 +9,7 @@ use super::{
 use crate::{
     error::{Error, ErrorCode, Result},
     event::{Event, Stamp},
+    event_schemas::says_framed,
 };
 use bytes::Bytes;
 use ports::{ClaimKey, Token, TopicName};
@@ -222,6 +223,9 @@ impl Core {
             }
             None => lane.state.partitioner.choose(&event, lane.meta.partitions),
         };
+        // Behind the hash of what was sent and the choice of a partition, both of which go by what was sent: the
+        // schema may have another version when it is sent again.
+        self.follow_schema(lane, &mut event).await?;
         let (mut record, id) = event.into_record(&stamps[at]);
         let place = lane.records.len();
         let keyed = once.map(|(key, content)| {
@@ -248,6 +252,20 @@ impl Core {
         if let Some(keyed) = keyed {
             prepared.keep(keyed);
         }
+        Ok(())
+    }
+
+    /// Makes a value follow its topic's schema. One that says by itself that it is framed is checked in any topic.
+    async fn follow_schema(&self, lane: &mut Lane, event: &mut Event) -> Result<()> {
+        let Some(schemas) = &self.schemas else { return Ok(()) };
+        if lane.writer.is_none() && event.content_type.as_deref().and_then(says_framed).is_some() {
+            lane.writer = Some(Box::new(schemas.writer_of_framed(&lane.topic)));
+        }
+        let Some(writer) = &mut lane.writer else { return Ok(()) };
+        // Boxed, so that it does not make larger what publishes without one.
+        Box::pin(writer.write(event)).await?;
+        // Encoding is work for a processor: others have their turn.
+        tokio::task::coop::consume_budget().await;
         Ok(())
     }
 

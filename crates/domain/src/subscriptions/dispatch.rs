@@ -22,6 +22,7 @@ use super::{
 use crate::{
     delivery::{Decision, Lease},
     digits::{push_decimal, push_hex},
+    event_schemas::ShownValue,
 };
 use futures::{
     FutureExt, StreamExt,
@@ -523,7 +524,10 @@ fn of(handed: &Handed, deadline: Monotonic) -> HandlerDelivery {
         deadline,
         topic: handed.topic.clone(),
         partition: handed.first,
-        record: delivery.record.clone(),
+        record: match &handed.value {
+            ShownValue::Decoded(decoded) => Arc::new(decoded.record(&delivery.record)),
+            ShownValue::Plain | ShownValue::Undecodable(_) => delivery.record.clone(),
+        },
     }
 }
 

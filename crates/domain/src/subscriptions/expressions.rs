@@ -8,6 +8,7 @@
 use super::{Definition, policy::DedupPolicy};
 use crate::{
     error::{Error, Result},
+    event_schemas::ShownValue,
     filter::{Filter, FilterError, FilterInput, FilterLimits, KeyExpression},
 };
 use bytes::Bytes;
@@ -89,7 +90,17 @@ impl Expressions {
         self.dedup_key.as_ref()
     }
 
-    /// Which events of a batch are not wanted.
+    /// Whether the filter may have to read values.
+    pub(super) fn filter_needs_data(&self) -> bool {
+        self.filter.as_ref().is_some_and(Filter::needs_data)
+    }
+
+    /// Whether values may have to be read to tell copies of an event.
+    pub(super) fn key_needs_data(&self) -> bool {
+        self.dedup_key.as_ref().is_some_and(KeyExpression::needs_data)
+    }
+
+    /// Which events of a batch are not wanted. `values` are theirs, as far as they were read by a schema.
     ///
     /// # Cancellation
     /// Has no effect but its answer.
@@ -98,13 +109,14 @@ impl Expressions {
         clock: &dyn Clock,
         partition: &TopicPartition,
         records: &[StoredRecord],
+        values: &[ShownValue],
     ) -> Sifted {
         let mut sifted = Sifted::default();
         let Some(filter) = &self.filter else { return sifted };
         sifted.unwanted.reserve_exact(records.len());
         let mut turn = Turn::new(clock);
-        for stored in records {
-            let outcome = filter.matches(&input(partition, stored));
+        for (at, stored) in records.iter().enumerate() {
+            let outcome = filter.matches(&input(partition, stored, values.get(at)));
             sifted.unwanted.push(outcome != Ok(true));
             if let Err(reason) = outcome {
                 sifted.errors.note(partition, stored.offset, clock.wall(), reason);
@@ -129,12 +141,21 @@ pub(super) fn key_of(
     expression: &KeyExpression,
     partition: &TopicPartition,
     stored: &StoredRecord,
+    value: Option<&ShownValue>,
 ) -> std::result::Result<Bytes, String> {
-    expression.evaluate(&input(partition, stored))
+    expression.evaluate(&input(partition, stored, value))
 }
 
-fn input<'a>(partition: &'a TopicPartition, record: &'a StoredRecord) -> FilterInput<'a> {
-    FilterInput { topic: partition.topic.as_str(), partition: partition.partition, record }
+fn input<'a>(
+    partition: &'a TopicPartition,
+    record: &'a StoredRecord,
+    value: Option<&'a ShownValue>,
+) -> FilterInput<'a> {
+    let decoded = match value {
+        Some(ShownValue::Decoded(decoded)) => Some(&decoded.json),
+        _ => None,
+    };
+    FilterInput { topic: partition.topic.as_str(), partition: partition.partition, record, decoded }
 }
 
 fn refused(field: &str, error: &FilterError) -> Error {
@@ -203,7 +224,7 @@ mod tests {
         let mut turns = Vec::new();
         for look in [Duration::ZERO, TURN / 10] {
             let clock = Slow(Mutex::default(), look);
-            let mut sifting = std::pin::pin!(expressions.sift(&clock, &partition, &records));
+            let mut sifting = std::pin::pin!(expressions.sift(&clock, &partition, &records, &[]));
             let mut count = 1;
             let sifted = loop {
                 match sifting.as_mut().now_or_never() {

@@ -38,6 +38,7 @@ use crate::{
     },
     digits::{push_decimal, push_hex},
     error::{Error, ErrorCode, Result, invalid_name},
+    event_schemas::{EventSchemas, ShownValue},
     limits::Limits,
     push,
     topics::Topics,
@@ -173,6 +174,8 @@ pub struct PulledDelivery {
     pub partition: PartitionId,
     /// The record.
     pub record: Arc<StoredRecord>,
+    /// Its value, where that was read by a schema; never an undecodable one.
+    pub value: ShownValue,
 }
 
 /// Decisions on deliveries, by `ackId`.
@@ -265,6 +268,8 @@ pub struct Subscriptions {
     handlers: RwLock<BTreeMap<GroupId, Linked>>,
     /// Who makes the requests of those that push.
     webhooks: Option<Arc<dyn Webhooks>>,
+    /// What values follow, where there is a registry.
+    schemas: Option<Arc<EventSchemas>>,
     this: Weak<Self>,
     ack_ids: OnceLock<AckIds>,
     /// Creating and deleting happen one after another.
@@ -292,10 +297,23 @@ impl Subscriptions {
         config: DeliveryConfig,
         webhooks: Option<Arc<dyn Webhooks>>,
     ) -> Arc<Self> {
+        Self::with_schemas(ports, topics, limits, config, webhooks, None)
+    }
+
+    /// As [`Self::with_webhooks`]; values are read by what `schemas` knows of their topics.
+    pub fn with_schemas(
+        ports: SubscriptionPorts,
+        topics: Arc<Topics>,
+        limits: Arc<Limits>,
+        config: DeliveryConfig,
+        webhooks: Option<Arc<dyn Webhooks>>,
+        schemas: Option<Arc<EventSchemas>>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             handlers: RwLock::default(),
             webhooks,
+            schemas,
             ports,
             topics,
             limits,
@@ -438,7 +456,7 @@ impl Subscriptions {
             .accept()
             .into_iter()
             .map(|handed| {
-                let engine::Handed { key, topic, first, delivery, .. } = handed;
+                let engine::Handed { key, topic, first, delivery, value, .. } = handed;
                 let target = AckTarget {
                     subscription_uid: subscription,
                     topic: key.topic,
@@ -455,6 +473,7 @@ impl Subscriptions {
                     topic,
                     partition: first,
                     record: delivery.record,
+                    value,
                 }
             })
             .collect();
@@ -678,6 +697,7 @@ impl Subscriptions {
             self.topics.clone(),
             self.config.clone(),
             &self.limits,
+            self.schemas.clone(),
             Arc::new(move |cause| on_storm(cause.detail)),
         ));
         let dispatcher = self.dispatcher(&definition, &engine);

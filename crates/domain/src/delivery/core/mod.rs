@@ -487,6 +487,13 @@ impl PartitionCore {
         }
     }
 
+    /// What was reserved is not given out before `until`, and has the claim that it had.
+    pub fn hold_back(&mut self, ticket: Ticket, until: Monotonic) {
+        if let Some(slot) = self.reserved(ticket) {
+            self.put_back(slot, State::Held { until });
+        }
+    }
+
     /// What was reserved goes back. `own` is a claim that it may have now.
     pub fn unreserve(&mut self, ticket: Ticket, own: Option<Own>) {
         if let Some(slot) = self.reserved(ticket) {

@@ -99,6 +99,11 @@ pub(in crate::publish) fn content(topic: &TopicName, event: &Event) -> Content {
         parts.put(name.as_bytes());
         parts.put(value.as_bytes());
     }
+    // Put only where it is there: the hashes of events without one stay what they were.
+    if let Some(message_type) = &event.message_type {
+        parts.put(b"messagetype");
+        parts.put(message_type.as_bytes());
+    }
     parts.first()
 }
 

@@ -105,6 +105,8 @@ pub(super) struct Actor {
     pub(super) dedup_key_errors: ExpressionErrors,
     pub(super) claiming: FuturesUnordered<BoxFuture<'static, Claimed>>,
     pub(super) store: StoreState,
+    /// Why values cannot be read by their schemas for now.
+    pub(super) schema_trouble: Option<Cause>,
     pub(super) left: Left,
     pub(super) settling: Settling,
     pub(super) settles: FuturesUnordered<BoxFuture<'static, SettledBatch>>,
@@ -168,6 +170,7 @@ impl Actor {
             dedup_key_errors: ExpressionErrors::default(),
             claiming: FuturesUnordered::new(),
             store: StoreState::default(),
+            schema_trouble: None,
             left: Left::default(),
             settling: Settling::default(),
             settles: FuturesUnordered::new(),
@@ -328,6 +331,7 @@ impl Actor {
             &self.opening_trouble,
             &self.commit_trouble,
             &self.store.trouble,
+            &self.schema_trouble,
             &self.dead_letters.trouble,
             &self.retries.trouble,
         ]

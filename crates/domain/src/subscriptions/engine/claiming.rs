@@ -10,10 +10,14 @@
 
 use super::{
     Context, Handed, PartitionKey, actor::Actor, backoff, claim_place, owned::Owned, serving::Waiter,
+    values::ToRead,
 };
 use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
+    event_schemas::{ShownValue, says_framed},
+    handler::UNDECODABLE,
+    schemas::framing,
     subscriptions::{
         Cause, DeliveryMode, Payload,
         expressions::{self, ExpressionErrors, Turn},
@@ -65,8 +69,10 @@ impl Batch {
 /// What came of asking for claims.
 pub(super) struct Claimed {
     batch: Batch,
-    /// The claims of those that have a tag, in order.
-    outcome: Result<Vec<Claim>, PortError>,
+    /// The claims of those that have a tag, in order; `None` without claims.
+    outcome: Option<Result<Vec<Claim>, PortError>>,
+    /// The values of all, where any was to be read by a schema.
+    values: Vec<crate::Result<ShownValue>>,
     /// Keys that the subscription's expression could not make.
     key_errors: ExpressionErrors,
 }
@@ -181,6 +187,7 @@ impl Actor {
         store: Arc<dyn IdempotencyStore>,
         waiter: Waiter,
         reserved: Vec<Reserved>,
+        to_read: Option<ToRead>,
     ) {
         let definition = &self.context.definition;
         let timeout = definition.lease();
@@ -217,7 +224,16 @@ impl Actor {
         let (context, left) = (self.context.clone(), self.left.clone());
         self.claiming.push(Box::pin(async move {
             let mut key_errors = ExpressionErrors::default();
-            let asks = context.keyed(asks, &mut key_errors).await;
+            let values = match to_read {
+                Some(to_read) => to_read.read().await,
+                None => Vec::new(),
+            };
+            if !values.is_empty() {
+                // What cannot be read for now is not claimed.
+                let unread = asks.iter_mut().zip(&values).filter(|(_, value)| value.is_err());
+                unread.for_each(|(ask, _)| *ask = None);
+            }
+            let asks = context.keyed(asks, &values, &mut key_errors).await;
             let mut seen = HashSet::with_capacity(asks.len());
             let mut requests = Vec::with_capacity(asks.len());
             batch.tags.reserve_exact(asks.len());
@@ -232,29 +248,38 @@ impl Actor {
                 };
                 requests.push(ClaimRequest { key, token, lease, keep, ground, note: Bytes::new() });
             }
-            let outcome = store.claim(requests).await;
-            Claimed { batch, outcome, key_errors }
+            let outcome = Some(store.claim(requests).await);
+            Claimed { batch, outcome, values, key_errors }
+        }));
+    }
+
+    /// Reads the values of what is reserved without claims.
+    pub(super) fn read_values(&mut self, batch: Batch, to_read: ToRead) {
+        self.claiming.push(Box::pin(async move {
+            let values = to_read.read().await;
+            Claimed { batch, outcome: None, values, key_errors: ExpressionErrors::default() }
         }));
     }
 
     /// Delivers what was acquired, and puts the rest where it belongs.
     pub(super) fn claimed(&mut self, claimed: Claimed) {
-        let Claimed { batch, outcome, key_errors } = claimed;
+        let Claimed { batch, outcome, values, key_errors } = claimed;
         if self.dedup_key_errors.add(key_errors) {
             // The reason may quote the event: it is shown, and not logged.
             let name = &self.context.definition.name;
             tracing::warn!(subscription = %name, "`dedup.key` fails on an event, which has its source and id for a key; the subscription's state says why");
         }
         match outcome {
-            Ok(claims) => {
+            None => self.deliver(batch, values, |_| None),
+            Some(Ok(claims)) => {
                 self.store.answered();
                 let mut claims = claims.into_iter();
-                self.deliver(batch, |tag| Some(tag.and_then(|tag| Some((tag, claims.next()?)))));
+                self.deliver(batch, values, |tag| Some(tag.and_then(|tag| Some((tag, claims.next()?)))));
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 self.store.failed(&self.context, &error);
                 if self.context.definition.dedup.on_store_failure == OnStoreFailure::Process {
-                    self.deliver(batch, |_| None);
+                    self.deliver(batch, values, |_| None);
                 } else {
                     self.unreserve(batch);
                 }
@@ -262,11 +287,12 @@ impl Actor {
         }
     }
 
-    /// Delivers what is reserved, in order. `claim_of` gives the claim of each by its tag: `None` without
+    /// Delivers what is reserved, in order, with its values as far as they were read. `claim_of` gives the claim of each by its tag: `None` without
     /// claims; `Some(None)` where another event of the same key is at it.
     pub(super) fn deliver(
         &mut self,
         batch: Batch,
+        values: Vec<crate::Result<ShownValue>>,
         mut claim_of: impl FnMut(Option<ClaimTag>) -> Option<Option<(ClaimTag, Claim)>>,
     ) {
         let Batch { waiter, reserved, tags, until } = batch;
@@ -274,9 +300,13 @@ impl Actor {
         let mut handed = Vec::with_capacity(reserved.len());
         let mut unused = Vec::new();
         let mut tags = tags.into_iter();
+        let were_read = !values.is_empty();
+        let mut values = values.into_iter();
+        let mut unread = None;
         let mut touched = Vec::with_capacity(8);
         for Reserved { key, session, taken } in reserved {
             let claim = claim_of(tags.next().flatten());
+            let value = values.next().unwrap_or(Ok(ShownValue::Plain));
             let Some(owned) = self.owned.get_mut(&key).filter(|owned| owned.session == session) else {
                 if let Some(Some((tag, Claim::Acquired { .. }))) = claim {
                     unused.push(Own { tag, counted: false, asked: None });
@@ -287,6 +317,15 @@ impl Actor {
                 touched.push(key);
             }
             let ticket = taken.ticket;
+            let value = match value {
+                Ok(value) => self.context.given(value),
+                Err(error) => {
+                    // It was not claimed.
+                    owned.core.hold_back(ticket, now.steady + LOOK_AGAIN);
+                    unread = Some(error);
+                    continue;
+                }
+            };
             let granted = match claim {
                 None => None,
                 Some(Some((tag, Claim::Acquired { attempt, .. }))) => Some((tag, attempt, until)),
@@ -304,15 +343,23 @@ impl Actor {
                     continue;
                 }
             };
-            let undecodable =
-                owned.core.record(ticket).and_then(|record| self.context.undecodable(&record.record));
+            let undecodable = match &value {
+                ShownValue::Decoded(_) => None,
+                ShownValue::Undecodable(reason) => Some(Failure::new(UNDECODABLE, reason.clone())),
+                ShownValue::Plain => {
+                    owned.core.record(ticket).and_then(|record| self.context.undecodable(&record.record))
+                }
+            };
             if let Some(failure) = undecodable {
                 owned.core.reject(now, ticket, granted.map(|(tag, ..)| tag), failure);
                 continue;
             }
             if let Some(delivery) = owned.core.deliver(now, ticket, granted, !handed.is_empty()) {
-                handed.push(Handed::of(key, owned, delivery));
+                handed.push(Handed::of(key, owned, delivery, value));
             }
+        }
+        if were_read {
+            self.values_read(unread.as_ref());
         }
         self.release(unused);
         self.answer(waiter, handed);
@@ -378,12 +425,13 @@ impl Context {
     async fn keyed(
         &self,
         asks: Vec<Option<Ask>>,
+        values: &[crate::Result<ShownValue>],
         errors: &mut ExpressionErrors,
     ) -> Vec<Option<(ClaimTag, Option<Ground>)>> {
         let clock = &*self.ports.clock;
         let mut turn = Turn::new(clock);
         let mut keyed = Vec::with_capacity(asks.len());
-        for ask in asks {
+        for (at, ask) in asks.into_iter().enumerate() {
             let Some(Ask { of, token, own }) = ask else {
                 keyed.push(None);
                 continue;
@@ -392,7 +440,8 @@ impl Context {
                 KeyOf::Known(key) => key,
                 KeyOf::Made { topic, origin, record } => {
                     let partition = TopicPartition::new(topic, origin.partition);
-                    let made = self.made(&partition, origin.offset, &record);
+                    let value = values.get(at).and_then(|value| value.as_ref().ok());
+                    let made = self.made(&partition, origin.offset, &record, value);
                     turn.pass().await;
                     match made {
                         Ok(made) => made_key(origin, &made),
@@ -414,32 +463,43 @@ impl Context {
         partition: &TopicPartition,
         offset: Offset,
         record: &StoredRecord,
+        value: Option<&ShownValue>,
     ) -> Result<Bytes, String> {
         let Some(expression) = self.expressions.dedup_key() else {
             return Err("there is no expression".to_owned());
         };
         if record.offset == offset {
-            return expressions::key_of(expression, partition, record);
+            return expressions::key_of(expression, partition, record, value);
         }
         let record = StoredRecord { offset, record: record.record.clone() };
-        expressions::key_of(expression, partition, &record)
+        expressions::key_of(expression, partition, &record, value)
     }
 
     /// Why an event can never be shown to a client as the subscription wants it.
     fn undecodable(&self, record: &Record) -> Option<Failure> {
-        if self.definition.payload != Payload::Json || !says_json(record) {
+        if self.definition.payload != Payload::Json {
             return None;
+        }
+        let kind = attribute(record, header::CONTENT_TYPE)?;
+        if !says_json(kind) {
+            let is_framed = std::str::from_utf8(kind).is_ok_and(|kind| says_framed(kind).is_some());
+            let value = record.value.as_ref().filter(|_| is_framed && self.schemas.is_some())?;
+            // One in a frame was read by its schema.
+            let problem = framing::unframe(value).err()?;
+            return Some(Failure::new(
+                UNDECODABLE,
+                format!("the value is not in the frame that it is said to be in: {problem}"),
+            ));
         }
         let value = record.value.as_ref()?;
         let error = serde_json::from_slice::<serde::de::IgnoredAny>(value).err()?;
-        Some(Failure::new("undecodable", format!("the value is not the JSON that it is said to be: {error}")))
+        Some(Failure::new(UNDECODABLE, format!("the value is not the JSON that it is said to be: {error}")))
     }
 }
 
-/// Whether a record's content type is one of JSON (RFC 6839, section 3.1).
-fn says_json(record: &Record) -> bool {
-    let Some(value) = attribute(record, header::CONTENT_TYPE) else { return false };
-    let media_type = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+/// Whether a content type is one of JSON (RFC 6839, section 3.1).
+fn says_json(content_type: &Bytes) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     media_type.eq_ignore_ascii_case(b"application/json")
         || media_type.len() > 5 && media_type[media_type.len() - 5..].eq_ignore_ascii_case(b"+json")
 }

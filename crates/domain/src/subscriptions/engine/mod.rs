@@ -25,6 +25,7 @@ mod owned;
 mod reading;
 mod serving;
 mod storm;
+mod values;
 
 use super::{
     Cause, Definition, DeliveryConfig, SubscriptionPorts,
@@ -34,6 +35,7 @@ use super::{
 use crate::{
     delivery::{ClaimTag, Decision, Delivery, Lease, Now, Status},
     error::{Error, ErrorCode, Result},
+    event_schemas::{EventSchemas, ShownValue},
     filter::FilterLimits,
     limits::Limits,
     topics::Topics,
@@ -92,20 +94,31 @@ pub(super) struct Handed {
     pub(super) epoch: u32,
     /// The delivery. Its record says the offset there.
     pub(super) delivery: Delivery,
+    /// Its value, as the subscription wants it.
+    pub(super) value: ShownValue,
 }
 
 impl Handed {
-    fn of(key: PartitionKey, owned: &Owned, mut delivery: Delivery) -> Self {
+    fn of(key: PartitionKey, owned: &Owned, mut delivery: Delivery, value: ShownValue) -> Self {
         match delivery.retried.take() {
             Some(of) => {
                 let record = delivery.record.record.clone();
                 delivery.record = Arc::new(StoredRecord { offset: of.offset, record });
                 let epoch = fold(&of.epoch);
-                Self { key, topic: of.topic.clone(), first: of.partition, log: of.log, epoch, delivery }
+                Self {
+                    key,
+                    topic: of.topic.clone(),
+                    first: of.partition,
+                    log: of.log,
+                    epoch,
+                    delivery,
+                    value,
+                }
             }
             None => {
                 let (topic, log) = (owned.partition.topic.clone(), owned.log);
-                Self { key, topic, first: key.partition, log, epoch: fold(&owned.epoch.id), delivery }
+                let epoch = fold(&owned.epoch.id);
+                Self { key, topic, first: key.partition, log, epoch, delivery, value }
             }
         }
     }
@@ -335,10 +348,12 @@ pub(super) fn spawn(
     topics: Arc<Topics>,
     config: Arc<DeliveryConfig>,
     limits: &Limits,
+    schemas: Option<Arc<EventSchemas>>,
     on_storm: OnStorm,
 ) -> EngineHandle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    let context = Context::new(definition, ports, topics, config, limits.expressions.clone(), on_storm);
+    let context =
+        Context::new(definition, ports, topics, config, limits.expressions.clone(), schemas, on_storm);
     let actor = actor::Actor::new(Arc::new(context), inbox, limits.pull_waiters_max);
     tokio::spawn(actor.run());
     EngineHandle { commands }
@@ -364,6 +379,8 @@ struct Context {
     config: Arc<DeliveryConfig>,
     /// The bounds of expressions.
     limits: FilterLimits,
+    /// What values follow, where there is a registry.
+    schemas: Option<Arc<EventSchemas>>,
     on_storm: OnStorm,
 }
 
@@ -374,6 +391,7 @@ impl Context {
         topics: Arc<Topics>,
         config: Arc<DeliveryConfig>,
         limits: FilterLimits,
+        schemas: Option<Arc<EventSchemas>>,
         on_storm: OnStorm,
     ) -> Self {
         let (expressions, invalid) = match Expressions::compile(&definition, &limits) {
@@ -401,15 +419,17 @@ impl Context {
             topics,
             config,
             limits,
+            schemas,
             on_storm,
         }
     }
 
     /// The same under another definition.
     fn with(&self, definition: Arc<Definition>) -> Self {
-        let Self { ports, topics, config, limits, on_storm, .. } = self;
+        let Self { ports, topics, config, limits, schemas, on_storm, .. } = self;
         let (ports, topics, config) = (ports.clone(), topics.clone(), config.clone());
-        Self::new(definition, ports, topics, config, limits.clone(), on_storm.clone())
+        let (limits, schemas) = (limits.clone(), schemas.clone());
+        Self::new(definition, ports, topics, config, limits, schemas, on_storm.clone())
     }
 
     fn now(&self) -> Monotonic {

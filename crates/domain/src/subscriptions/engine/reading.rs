@@ -75,7 +75,16 @@ pub(super) async fn read(context: Arc<Context>, mut reading: Reading) -> (Readin
                 Found::Events { events, next, end, errors: ExpressionErrors::default() }
             } else {
                 let clock = &*context.ports.clock;
-                let sifted = context.expressions.sift(clock, &reading.partition, &records).await;
+                let values = match context.values_to_filter(&reading.partition.topic, &records).await {
+                    Ok(values) => values,
+                    Err(error) => {
+                        // What was read is read again: its filter cannot tell yet.
+                        let back = reading.reader.seek(reading.position).await;
+                        let found = Found::Failed(back.err().map_or(error, Error::from));
+                        return (reading, found);
+                    }
+                };
+                let sifted = context.expressions.sift(clock, &reading.partition, &records, &values).await;
                 let unwanted = sifted.unwanted.into_iter().chain(iter::repeat(false));
                 let events = records.into_iter().zip(unwanted);
                 let events = events.map(|(record, unwanted)| incoming(hasher, record, unwanted)).collect();

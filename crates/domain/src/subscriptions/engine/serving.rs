@@ -79,12 +79,13 @@ impl Actor {
             }
             return Some(waiter);
         }
-        let claims = self.claims();
-        match claims {
-            Some(store) => self.claim(store, waiter, reserved),
-            None => {
+        let to_read = self.to_read(&reserved);
+        match (self.claims(), to_read) {
+            (Some(store), to_read) => self.claim(store, waiter, reserved, to_read),
+            (None, Some(to_read)) => self.read_values(Batch::unclaimed(waiter, reserved), to_read),
+            (None, None) => {
                 let batch = Batch::unclaimed(waiter, reserved);
-                self.deliver(batch, |_| None);
+                self.deliver(batch, Vec::new(), |_| None);
             }
         }
         None

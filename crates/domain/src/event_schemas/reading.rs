@@ -1,0 +1,290 @@
+//! Framed values become JSON.
+//!
+//! A value is taken for a framed one where its topic has settings or its content type says so; and where neither
+//! says anything, as with producers that know nothing of CloudEvents, if it begins with a zero byte and the id of a
+//! schema that is known, and can be read by that.
+
+use super::{EventSchemas, TopicSchema, away, media::says_framed};
+use crate::{
+    error::Result,
+    event::header,
+    schemas::{
+        ParsedSchema, SchemaType, framing,
+        registry::{Page, Reason, Subject},
+    },
+};
+use bytes::Bytes;
+use moka::future::Cache;
+use parking_lot::Mutex;
+use ports::{Header, Monotonic, Record, SchemaId, StoredRecord, TopicName};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// How long a schema that is not there is not asked for again.
+const MISSING_FOR: Duration = Duration::from_secs(1);
+/// So many of them are remembered.
+const MISSING_MAX: usize = 1_000;
+/// How long it is remembered which version an id is.
+const NAMED_FOR: Duration = Duration::from_secs(60);
+/// So many of them are remembered.
+const NAMED_MAX: u64 = 10_000;
+
+/// A value as a client is to see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ShownValue {
+    /// As its bytes are: it follows no schema that is known.
+    #[default]
+    Plain,
+    /// Read by its schema.
+    Decoded(Arc<Decoded>),
+    /// It should follow a schema and cannot be read by it, for this reason. The same bytes may be readable later only
+    /// where the schema was not known.
+    Undecodable(String),
+}
+
+/// A value that was read by its schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// The value.
+    pub json: Bytes,
+    /// What it was read by.
+    pub schema: SchemaName,
+}
+
+/// Which schema a value follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaName {
+    /// The id that stands in its frame.
+    pub id: SchemaId,
+    /// The format.
+    pub schema_type: SchemaType,
+    /// The subject that it is a version of: the topic's, if it is one of its versions. `None` where none is left.
+    pub subject: Option<String>,
+    /// The version of that subject.
+    pub version: Option<u32>,
+    /// The full name of the message, with Protobuf.
+    pub message: Option<String>,
+}
+
+impl Decoded {
+    /// The record that carries the value as JSON, for receivers that are given records: with the content type of
+    /// JSON, and what it was read by in extensions of the event.
+    pub(crate) fn record(&self, stored: &StoredRecord) -> StoredRecord {
+        let SchemaName { id, subject, version, message, .. } = &self.schema;
+        let said = [
+            ("ce_esschemaid", Some(id.to_string())),
+            ("ce_esschemasubject", subject.clone()),
+            ("ce_esschemaversion", version.map(|version| version.to_string())),
+            ("ce_esschemamessage", message.clone()),
+        ];
+        let kind = [Header::new(header::CONTENT_TYPE, "application/json")];
+        let said = said.into_iter().filter_map(|(name, value)| value.map(|value| Header::new(name, value)));
+        // What is said here stands first, where it counts.
+        let headers = kind.into_iter().chain(said);
+        let others = stored.record.headers.iter().filter(|header| !is_content_type(header)).cloned();
+        let record = Record {
+            key: stored.record.key.clone(),
+            value: Some(self.json.clone()),
+            headers: headers.chain(others).collect(),
+            timestamp: stored.record.timestamp,
+        };
+        StoredRecord { offset: stored.offset, record }
+    }
+}
+
+/// What is remembered of schemas between batches.
+pub(super) struct Known {
+    /// Which version of which subject an id is, as seen from a topic's subject.
+    named: Cache<(String, SchemaId), Arc<Named>>,
+    /// What was not there a moment ago, by context and id.
+    missing: Mutex<HashMap<(String, SchemaId), Monotonic>>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { named: Cache::new(NAMED_MAX), missing: Mutex::default() }
+    }
+}
+
+#[derive(Debug)]
+struct Named {
+    of: Option<(String, u32)>,
+    at: Monotonic,
+}
+
+/// A schema that was looked for.
+#[derive(Clone)]
+enum Found {
+    Schema(ParsedSchema, Arc<Named>),
+    Missing,
+    /// It is there, and is none that can be used.
+    Unusable(String),
+}
+
+impl EventSchemas {
+    /// Whether the values of a topic were said to follow a schema.
+    pub(crate) fn follows(&self, topic: &TopicName) -> bool {
+        self.of(topic).is_some()
+    }
+
+    /// Whether a value may be in a frame. Costs next to nothing, so that those that are not cost nothing more.
+    pub(crate) fn looks_framed(record: &Record) -> bool {
+        record.value.as_ref().is_some_and(|value| value.first() == Some(&framing::MAGIC))
+    }
+
+    /// Values as clients are to see them, each in its place. Each schema is looked for once.
+    ///
+    /// # Errors
+    /// In the place of a value: `Unavailable`, where the registry does not serve and the value should follow a schema.
+    ///
+    /// # Cancellation
+    /// Has no effect but its answer.
+    pub async fn read(&self, values: Vec<(&TopicName, &Record)>) -> Vec<Result<ShownValue>> {
+        let mut batch = Batch { schemas: self, settings: HashMap::new(), found: HashMap::new() };
+        let mut shown = Vec::with_capacity(values.len());
+        for (topic, record) in values {
+            shown.push(batch.read(topic, record).await);
+            // Reading is work for a processor: others have their turn.
+            tokio::task::coop::consume_budget().await;
+        }
+        shown
+    }
+
+    /// Looks for a schema as a topic with this subject sees it.
+    async fn find(&self, subject: &str, id: SchemaId) -> Result<Found> {
+        let context = Subject::parse(subject).map_or_else(|_| ".".to_owned(), |it| it.context().to_owned());
+        let missing = (context, id);
+        let now = self.clock.monotonic();
+        if self.known.missing.lock().get(&missing).is_some_and(|at| now.since(*at) < MISSING_FOR) {
+            return Ok(Found::Missing);
+        }
+        match self.registry.parsed_by_id(id, Some(subject)).await {
+            Ok(schema) => Ok(Found::Schema(schema, self.named(subject, id, now).await)),
+            Err(error) => match error.reason() {
+                Reason::SchemaNotFound => {
+                    let mut known = self.known.missing.lock();
+                    if known.len() >= MISSING_MAX {
+                        known.clear();
+                    }
+                    known.insert(missing, now);
+                    Ok(Found::Missing)
+                }
+                Reason::Store | Reason::Timeout => Err(away(&error)),
+                _ => Ok(Found::Unusable(error.to_string())),
+            },
+        }
+    }
+
+    /// Which version an id is: of this subject, else of another one.
+    async fn named(&self, subject: &str, id: SchemaId, now: Monotonic) -> Arc<Named> {
+        let key = (subject.to_owned(), id);
+        if let Some(named) = self.known.named.get(&key).await
+            && now.since(named.at) < NAMED_FOR
+        {
+            return named;
+        }
+        let here = match self.registry.current(subject).await {
+            Ok(found) => found.versions.iter().rfind(|version| version.id == id).map(|it| it.version),
+            Err(_) => None,
+        };
+        let of = match here {
+            Some(version) => Some((subject.to_owned(), version)),
+            None => {
+                let page = Page { offset: 0, limit: Some(1) };
+                // A name that cannot be had is left out; the value can be read without.
+                let uses =
+                    self.registry.versions_of_id(id, context_alone(subject).as_deref(), true, page).await;
+                let first = uses.ok().and_then(|uses| uses.into_iter().next());
+                first.map(|used| (used.subject, used.version))
+            }
+        };
+        let named = Arc::new(Named { of, at: now });
+        self.known.named.insert(key, named.clone()).await;
+        named
+    }
+}
+
+/// The context of a subject, as it stands where a subject may; `None` for the default one.
+fn context_alone(subject: &str) -> Option<String> {
+    let subject = Subject::parse(subject).ok()?;
+    (subject.context() != ".").then(|| format!(":{}:", subject.context()))
+}
+
+/// One batch that is being read.
+struct Batch<'a> {
+    schemas: &'a EventSchemas,
+    settings: HashMap<&'a TopicName, Option<Arc<TopicSchema>>>,
+    found: HashMap<(&'a TopicName, SchemaId), Result<Found>>,
+}
+
+impl<'a> Batch<'a> {
+    async fn read(&mut self, topic: &'a TopicName, record: &'a Record) -> Result<ShownValue> {
+        let Some(value) = &record.value else { return Ok(ShownValue::Plain) };
+        let setting = self.settings.entry(topic).or_insert_with(|| self.schemas.of(topic)).clone();
+        let says_so = content_type(record).is_some_and(|kind| says_framed(kind).is_some());
+        let undecodable = |reason: String| Ok(ShownValue::Undecodable(reason));
+        let (id, rest) = match framing::unframe(value) {
+            Ok((id, rest)) => (SchemaId(id), rest),
+            Err(problem) if says_so || setting.as_ref().is_some_and(|setting| setting.required) => {
+                return undecodable(format!("the value is in no frame, and must be in one: {problem}"));
+            }
+            Err(_) => return Ok(ShownValue::Plain),
+        };
+        // Without a word of anybody it may be anything that begins with a zero.
+        let is_guess = !says_so && setting.is_none();
+        let found = match self.found.get(&(topic, id)) {
+            Some(found) => found.clone(),
+            None => {
+                let found = match &setting {
+                    Some(setting) => self.schemas.find(&setting.subject, id).await,
+                    None => self.schemas.find(&format!("{topic}-value"), id).await,
+                };
+                self.found.insert((topic, id), found.clone());
+                found
+            }
+        };
+        let (schema, named) = match found {
+            Ok(Found::Schema(schema, named)) => (schema, named),
+            _ if is_guess => return Ok(ShownValue::Plain),
+            Ok(Found::Missing) => {
+                return undecodable(format!("the value follows schema {id}, which is not known"));
+            }
+            Ok(Found::Unusable(why)) => return undecodable(format!("schema {id} cannot be used: {why}")),
+            Err(error) => return Err(error),
+        };
+        match decode(&schema, id, &rest) {
+            Ok((json, message)) => {
+                let (subject, version) = named.of.clone().unzip();
+                let schema = SchemaName { id, schema_type: schema.schema_type(), subject, version, message };
+                Ok(ShownValue::Decoded(Arc::new(Decoded { json, schema })))
+            }
+            Err(_) if is_guess => Ok(ShownValue::Plain),
+            Err(reason) => undecodable(reason),
+        }
+    }
+}
+
+/// What stands behind a schema's id, as JSON, and the message that it is.
+fn decode(schema: &ParsedSchema, id: SchemaId, rest: &Bytes) -> Result<(Bytes, Option<String>), String> {
+    let (message, payload) = match schema.as_protobuf() {
+        Some(protobuf) => {
+            let (index, payload) = framing::split_index(rest).map_err(|problem| problem.to_string())?;
+            let found = protobuf.message_at(&index).ok_or_else(|| {
+                format!("the value has the message index {index:?}, which schema {id} does not have")
+            })?;
+            (Some(found.full_name().to_owned()), payload)
+        }
+        None => (None, rest.clone()),
+    };
+    let json = schema.decode_json(message.as_deref(), &payload);
+    let json = json.map_err(|problem| format!("the value does not fit schema {id}: {problem}"))?;
+    Ok((json, message))
+}
+
+fn content_type(record: &Record) -> Option<&str> {
+    let header = record.headers.iter().find(|header| is_content_type(header))?;
+    std::str::from_utf8(header.value.as_ref()?).ok()
+}
+
+fn is_content_type(header: &Header) -> bool {
+    header.name == header::CONTENT_TYPE || header.name == "ce_datacontenttype"
+}
