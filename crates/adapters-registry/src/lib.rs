@@ -9,8 +9,8 @@
 //! 2. **Nothing of an answer is believed that cannot be one**: it is JSON of the shape that was asked for, ids and
 //!    versions are numbers from 1 to 2³¹ - 1, the version is the one that was asked for. What is not is an outage.
 //! 3. **Every request may be made again**, registrations too, as what is there already is found. So whatever is
-//!    transient is tried again, after a growing, random delay, at the next of the addresses. An address that answered
-//!    is kept to, so that writers read what they wrote at the replica that they wrote it at.
+//!    transient is tried again, after a growing, random delay, at the next of the addresses; one that hung is not
+//!    waited for again, so that a call takes no longer than a request at each address. An address that answered is kept to, so that writers read what they wrote at the replica that they wrote it at.
 //! 4. **TLS is always verified**, by the system's certificates and those that are given. The password goes nowhere
 //!    else: no redirect is followed, and no proxy is taken from the environment.
 //! 5. **Everything has a bound**: an answer's head and body, the time for connecting and for each request, attempts,

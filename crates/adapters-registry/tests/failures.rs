@@ -50,12 +50,14 @@ async fn a_registry_that_pushes_back_is_heard() {
 }
 
 #[tokio::test]
-async fn a_registry_that_hangs_is_given_up() {
-    let registry = Scripted::new(|_, _| Reply::Nothing).await;
-    let settings = RegistryConfig { request_timeout: Duration::from_millis(50), ..config(&[registry.url()]) };
+async fn a_registry_that_hangs_is_waited_for_once_at_each_address() {
+    let [first, second] =
+        [Scripted::new(|_, _| Reply::Nothing).await, Scripted::new(|_, _| Reply::Nothing).await];
+    let request_timeout = Duration::from_millis(50);
+    let settings = RegistryConfig { request_timeout, ..config(&[first.url(), second.url()]) };
     let error = failure(client(&settings).subjects(false).await);
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert_eq!(registry.requests().len(), 3);
+    assert_eq!((first.requests().len(), second.requests().len()), (1, 1));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A schema registry of somebody else's, behind a circuit.
 
 use adapters_registry::{ConfluentRegistry, RegistryConfig};
-use domain::breaker::{self, Breaker, GuardedRegistry};
+use domain::breaker::{Breaker, GuardedRegistry, REGISTRY};
 use ports::{Clock, PortError, Result, SchemaRegistry};
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Outside {
             let text = format!("schema-registry.backend is confluent: {}", error.detail());
             PortError::new(error.kind(), error.operation(), text).with_source(error)
         })?;
-        let breaker = Arc::new(Breaker::new(NAME, breaker::STORE, clock.clone()));
+        let breaker = Arc::new(Breaker::new(NAME, REGISTRY, clock.clone()));
         Ok(Self { client, breaker })
     }
 

@@ -4,8 +4,8 @@
 //! | --- | --- | --- |
 //! | no connection: name, TCP, TLS | `Unavailable` | yes |
 //! | the connection, on the way | `Unavailable` | yes |
-//! | no answer, or not all of it, in time | `Timeout` | yes |
-//! | no place among the requests at once, in time | `Throttled` | yes |
+//! | no answer, or not all of it, in time | `Timeout` | at other addresses |
+//! | no place among the requests at once, in time | `Throttled` | at other addresses |
 //! | 429 | `Throttled`, with its `Retry-After` | yes |
 //! | 408, 425, 5xx | `Unavailable`, with its `Retry-After` | yes |
 //! | 401 | `Denied` | no |
@@ -30,6 +30,8 @@ pub(super) struct Problem {
     pub(super) error: RegistryError,
     /// Whether the next attempt may give something.
     pub(super) again: bool,
+    /// Whether it took all the time that a request has: the same address is not waited for twice.
+    pub(super) late: bool,
     /// When the registry wants it.
     pub(super) after: Option<Duration>,
 }
@@ -37,12 +39,12 @@ pub(super) struct Problem {
 impl Problem {
     fn transient(error: PortError, after: Option<Duration>) -> Self {
         let error = error.with_retry(Retry::Transient { after });
-        Self { error: RegistryError::Failed(error), again: true, after }
+        Self { error: RegistryError::Failed(error), again: true, late: false, after }
     }
 
     /// What the next attempt would bring too; others may have more luck later, when somebody has mended it.
     fn lasting(error: PortError) -> Self {
-        Self { error: RegistryError::Failed(error), again: false, after: None }
+        Self { error: RegistryError::Failed(error), again: false, late: false, after: None }
     }
 }
 
@@ -90,13 +92,14 @@ impl About<'_> {
     /// The time was up.
     pub(super) fn late(self, timeout: Duration) -> Problem {
         let what = format!("did not answer within {timeout:?}");
-        Problem::transient(self.error(ErrorKind::Timeout, what), None)
+        Problem { late: true, ..Problem::transient(self.error(ErrorKind::Timeout, what), None) }
     }
 
     /// The time was up before there was a place among the requests at once.
     pub(super) fn crowded(self, requests_max: usize) -> Problem {
         let detail = format!("{requests_max} requests to the schema registry are under way already");
-        Problem::transient(PortError::new(ErrorKind::Throttled, self.operation, detail), None)
+        let error = PortError::new(ErrorKind::Throttled, self.operation, detail);
+        Problem { late: true, ..Problem::transient(error, None) }
     }
 
     /// An answer that is none to the question.
@@ -141,7 +144,7 @@ impl About<'_> {
                         sentence
                     };
                     let refusal = RegistryRefusal { code, message };
-                    Problem { error: RegistryError::Refused(refusal), again: false, after: None }
+                    Problem { error: RegistryError::Refused(refusal), again: false, late: false, after: None }
                 }
                 None => {
                     let what = format!(

@@ -201,7 +201,8 @@ impl Http {
             let next = (at + 1) % self.addresses.len();
             let _ = self.preferred.compare_exchange(at, next, Relaxed, Relaxed);
             let after = problem.after.unwrap_or_default();
-            if attempt >= self.config.attempts || after > AFTER_MAX {
+            let is_hanging = problem.late && attempt as usize >= self.addresses.len();
+            if attempt >= self.config.attempts || after > AFTER_MAX || is_hanging {
                 return Err(problem.error);
             }
             // Another address is tried at once, and then all of them again.
@@ -262,6 +263,7 @@ impl Http {
                 format!("the name cannot be asked for: {error}"),
             )),
             again: false,
+            late: false,
             after: None,
         };
         let uri: Uri = format!("{}{}", address.base, ask.path.text).parse().map_err(wrong)?;

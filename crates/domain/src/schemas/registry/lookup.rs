@@ -129,6 +129,12 @@ impl Registry {
         self.parsed(&SchemaKey { context: context_of(context)?, id }).await
     }
 
+    /// As [`Self::parsed_by_id`], of what is in memory alone: asks nobody, and waits for nothing.
+    pub async fn parsed_in_memory(&self, id: SchemaId, context: Option<&str>) -> Option<ParsedSchema> {
+        let context = context_of(context).ok()?;
+        self.cache.parsed(&SchemaKey { context, id }).await
+    }
+
     /// The greatest id that a version has in a context; `None` where there is no version.
     pub async fn max_id(&self, context: Option<&str>) -> Result<Option<SchemaId>> {
         let context = context_of(context)?;
@@ -196,7 +202,8 @@ impl Registry {
                 None => self.subject(&subject, false).await.map(Arc::new),
             }
         };
-        self.cache.subject_or(&name, now, load).await
+        // Boxed, as what loads it is large, and hardly ever made.
+        self.cache.subject_or(&name, now, Box::pin(load)).await
     }
 
     /// The version under which a subject has a schema, live ones only unless `deleted`.
@@ -319,7 +326,7 @@ impl Registry {
             let content = Content::decode(&stored.value)?;
             Ok(Arc::new(Kept { content, fingerprint: Some(stored.fingerprint) }))
         };
-        let kept = self.cache.content_or(key, load).await?;
+        let kept = self.cache.content_or(key, Box::pin(load)).await?;
         Ok(Schema { context: key.context.clone(), id: key.id, kept })
     }
 
