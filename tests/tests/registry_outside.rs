@@ -54,6 +54,14 @@ async fn component(client: &Client) -> Value {
     client.get("/actuator/health").await.expect(200)["components"]["schemaRegistry"].clone()
 }
 
+/// Makes the values of a topic follow its subject.
+async fn follow(client: &Client, topic: &str) {
+    client.create_topic(topic, 1).await;
+    let schema = json!({"schema": {"required": true}});
+    let request = client.request(reqwest::Method::PATCH, &format!("/v1/topics/{topic}")).json(&schema);
+    client.send(request).await.expect(200);
+}
+
 /// Publishing and reading, where no schema is needed.
 async fn publishes(client: &Client, topic: &str) {
     client.create_topic(topic, 1).await;
@@ -114,12 +122,45 @@ async fn schemas_are_those_of_the_registry_and_so_are_its_verdicts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_are_written_and_read_by_the_registrys_schemas() {
+    let outside = Outside::start().await;
+    let data = tempfile::tempdir().expect("a folder");
+    let service = outside.used_with(PASSWORD).start(data.path()).await;
+    let here = service.client();
+    follow(&here, "orders").await;
+    let events = "/v1/topics/orders/events";
+    let unknown = here.post(events, &json!({"data": {"id": "a"}})).await.expect(422);
+    assert_eq!(unknown["code"], "schema_rejected");
+
+    outside.client().post(VERSIONS, &order("string id = 1;")).await.expect(200);
+    here.publish("orders", &json!({"data": {"id": "a"}})).await;
+    let misfit = here.post(events, &json!({"data": {"id": 7}})).await.expect(422);
+    assert_eq!(misfit["code"], "schema_rejected");
+    // What is registered here counts for what is published next.
+    here.post(VERSIONS, &order("string id = 1; int32 count = 2;")).await.expect(200);
+    here.publish("orders", &json!({"data": {"id": "b", "count": 3}})).await;
+
+    let schema = |number: u32| json!({"id": number, "subject": "orders-value", "version": number, "message": "shop.Order"});
+    let browsed = here.browse_all("orders").await;
+    let seen: Vec<_> = browsed.iter().map(|event| (&event["data"], &event["schema"])).collect();
+    let expected = [(json!({"id": "a"}), schema(1)), (json!({"id": "b", "count": 3}), schema(2))];
+    assert_eq!(seen, expected.iter().map(|(data, schema)| (data, schema)).collect::<Vec<_>>());
+    here.subscribe("readers", "orders", &json!({})).await;
+    let pulled = here.pull_count("readers", 2).await;
+    assert_eq!(pulled[1]["event"]["data"], expected[1].0);
+    here.ack("readers", &pulled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_goes_away_is_missed_by_nobody_who_needs_no_schema() {
     let outside = Outside::start().await;
     let data = tempfile::tempdir().expect("a folder");
     let service = outside.used_with(PASSWORD).start(data.path()).await;
     let here = service.client();
     here.post(VERSIONS, &order("string id = 1;")).await.expect(200);
+    follow(&here, "orders").await;
+    here.publish("orders", &json!({"data": {"id": "a"}})).await;
+    assert_eq!(here.browse_all("orders").await.len(), 1);
     let Outside { authority, service: registry, front, _data: kept } = outside;
     let port = front.port();
     front.close().await;
@@ -130,6 +171,14 @@ async fn a_registry_that_goes_away_is_missed_by_nobody_who_needs_no_schema() {
     publishes(&here, "plain").await;
     // What was known is known.
     here.get("/schema-registry/schemas/ids/1").await.expect(200);
+    assert_eq!(here.browse_all("orders").await[0]["data"], json!({"id": "a"}));
+    let events = "/v1/topics/orders/events";
+    let waits = eventually("what was known of the subject is too old", async || {
+        let answer = here.post(events, &json!({"data": {"id": "b"}})).await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(waits.expect(503)["effect"], "none");
 
     let _front = TlsFront::before(registry.http(), &authority, USER, PASSWORD, Some(port)).await;
     eventually("the circuit closes", async || {
@@ -138,6 +187,7 @@ async fn a_registry_that_goes_away_is_missed_by_nobody_who_needs_no_schema() {
     })
     .await;
     eventually("the health knows", async || (component(&here).await["status"] == "UP").then_some(())).await;
+    here.publish("orders", &json!({"data": {"id": "c"}})).await;
     drop(kept);
 }
 

@@ -1,7 +1,7 @@
 //! Schemas in the way of an event, in a registry outside, under paused time: values are written and read by what it
 //! has, and one that hangs harms nobody who needs no schema.
 
-#![allow(clippy::unwrap_used, reason = "what cannot be done fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be done fails the test")]
 
 mod support;
 
