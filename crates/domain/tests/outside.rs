@@ -14,7 +14,7 @@ use domain::{
         },
     },
 };
-use ports::{ErrorKind, PortError, RegistryError, SchemaId, SchemaRegistry, VersionKey};
+use ports::{RegistryError, RegistrySchema, SchemaId, VersionKey};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use support::registry::{Fake, away, kept, refused, text};
