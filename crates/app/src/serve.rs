@@ -134,8 +134,13 @@ impl Service {
         );
         let registry =
             Arc::new(Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()));
-        let schemas =
-            EventSchemas::new(registry.clone(), topics.clone(), backends.jobs.clone(), clock.clone());
+        let schemas = EventSchemas::with_metadata(
+            registry.clone(),
+            topics.clone(),
+            backends.jobs.clone(),
+            clock.clone(),
+            config.metadata(),
+        );
         let publisher = Arc::new(Publisher::with_schemas(
             log.clone(),
             topics.clone(),

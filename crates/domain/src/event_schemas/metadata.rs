@@ -8,9 +8,10 @@
 //! Invariants:
 //! 1. What is said around the value beats what is said in it: an attribute that is there stays as it is.
 //! 2. It is read from the message that the value is decoded to anyway.
-//! 3. It is read only where the value must follow a schema, by the topic's settings or its content type, and never
+//! 3. How often an event was tried before counts for topics that follow a schema alone, and leaves it one delivery.
+//! 4. It is read only where the value must follow a schema, by the topic's settings or its content type, and never
 //!    where it is merely taken for one: so that it is the same whenever an event is looked at.
-//! 4. What cannot be an attribute (too long, with control characters, empty, of another kind) says nothing. It is the
+//! 5. What cannot be an attribute (too long, with control characters, empty, of another kind) says nothing. It is the
 //!    producer's value all the same, and no reason to refuse it.
 
 use crate::{
@@ -253,4 +254,104 @@ fn whole(value: &Value) -> Option<i128> {
         Value::U64(number) => i128::from(*number),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schemas::{SchemaType, parse};
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    const SCHEMA: &str = "syntax = \"proto2\"; import \"google/protobuf/timestamp.proto\"; \
+        message Event { optional Said metadata = 1; optional string other = 2; } \
+        message Said { optional string event_id = 1; optional string source = 2; \
+          optional google.protobuf.Timestamp timestamp = 3; optional int64 retry_count = 4; \
+          optional sint32 tenant_id = 5; }";
+
+    fn message(bytes: &[u8]) -> Option<DynamicMessage> {
+        let schema = parse(SchemaType::Protobuf, SCHEMA, &[]).unwrap();
+        schema.as_protobuf().unwrap().decode(None, bytes).ok()
+    }
+
+    fn of_json(json: &str) -> Option<Metadata> {
+        let schema = parse(SchemaType::Protobuf, SCHEMA, &[]).unwrap();
+        let message = schema.as_protobuf().unwrap().of_json(None, json.as_bytes()).unwrap();
+        MetadataFields::default().read(&message)
+    }
+
+    #[test]
+    fn a_message_that_says_nothing_says_nothing() {
+        for json in [
+            "{}",
+            r#"{"other": "x"}"#,
+            r#"{"metadata": {}}"#,
+            r#"{"metadata": {"eventId": "", "retryCount": "-1", "timestamp": "1969-12-31T23:59:59Z"}}"#,
+        ] {
+            assert_eq!(of_json(json), None, "{json}");
+        }
+        let none = MetadataFields { field: "other".into(), ..MetadataFields::default() };
+        assert_eq!(none.read(&message(b"\x12\x01x").unwrap()), None, "a text is no message");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_for_an_attribute_is_none() {
+        let most = Limits::default().attribute_bytes_max;
+        let id =
+            |length: usize| of_json(&format!(r#"{{"metadata": {{"eventId": "{}"}}}}"#, "x".repeat(length)));
+        assert_eq!(id(most).and_then(|said| said.id).map(|id| id.len()), Some(most));
+        assert_eq!(id(most + 1), None);
+    }
+
+    proptest! {
+        /// Whatever a message holds: what it says are attributes that a publisher could have given, headers are the
+        /// same as what fills an event, and what is there stays.
+        #[test]
+        fn whatever_a_message_says_is_an_attribute_and_fills_only_gaps(
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+            id in prop::option::of("\\PC{0,5}"),
+            source in prop::option::of(".{0,5}"),
+            retries in prop::option::of(any::<i64>()),
+            seconds in prop::option::of(any::<i64>()),
+            given in prop::option::of("[a-z]{1,3}"),
+        ) {
+            let schema = parse(SchemaType::Protobuf, SCHEMA, &[]).unwrap();
+            let protobuf = schema.as_protobuf().unwrap();
+            let descriptor = protobuf.pool().get_message_by_name("Said").unwrap();
+            // Random bytes may be fields of any kind.
+            let mut said = DynamicMessage::decode(descriptor.clone(), &bytes[..])
+                .unwrap_or_else(|_| DynamicMessage::new(descriptor));
+            if let Some(id) = &id { said.set_field_by_name("event_id", Value::String(id.clone())); }
+            if let Some(source) = &source { said.set_field_by_name("source", Value::String(source.clone())); }
+            if let Some(retries) = retries { said.set_field_by_name("retry_count", Value::I64(retries)); }
+            if let Some(seconds) = seconds {
+                let time = protobuf.pool().get_message_by_name("google.protobuf.Timestamp").unwrap();
+                let mut time = DynamicMessage::new(time);
+                time.set_field_by_name("seconds", Value::I64(seconds));
+                said.set_field_by_name("timestamp", Value::Message(time));
+            }
+            let mut event = DynamicMessage::new(protobuf.message(None).unwrap().clone());
+            event.set_field_by_name("metadata", Value::Message(said));
+            let read = message(&event.encode_to_vec()).and_then(|it| MetadataFields::default().read(&it));
+            let Some(metadata) = read else { return Ok(()) };
+
+            let given = Event { id: given.map(Into::into), ..Event::default() };
+            let mut filled = given.clone();
+            metadata.fill(&mut filled);
+            prop_assert!(filled.check(&Limits::default()).is_ok(), "{filled:?}");
+            prop_assert_eq!(&filled.id, &given.id.clone().or_else(|| metadata.id.clone()));
+            let mut again = filled.clone();
+            metadata.fill(&mut again);
+            prop_assert_eq!(&again, &filled, "filled twice is filled once");
+
+            let headers = given.id.map(|id| Header { name: header::ID.into(), value: Some(id.into_bytes()) });
+            let mut record = Record { headers: headers.into_iter().collect(), ..Record::default() };
+            let added = metadata.headers(&record);
+            record.headers.extend(added);
+            prop_assert_eq!(Event::from_record(&record), filled);
+            prop_assert!(metadata.headers(&record).is_empty());
+            let tried = u32::try_from(retries.unwrap_or_default().max(0)).unwrap_or(u32::MAX);
+            if retries.is_some() { prop_assert_eq!(Metadata::tried_before(&record, Some(&metadata)), tried); }
+        }
+    }
 }

@@ -328,7 +328,13 @@ impl Actor {
             let mut tried = 0;
             let value = match value {
                 Ok(value) => {
-                    if were_read && let Some(record) = owned.core.record(ticket) {
+                    let follows = || {
+                        let topic = owned.core.retried(ticket).map_or(&owned.partition.topic, |of| &of.topic);
+                        self.context.schemas.as_ref().is_some_and(|schemas| schemas.says_metadata(topic))
+                    };
+                    if (matches!(value, ShownValue::Decoded(_)) || follows())
+                        && let Some(record) = owned.core.record(ticket)
+                    {
                         let before = Metadata::tried_before(&record.record, value.metadata());
                         tried = owned.core.tried_before(ticket, before);
                     }
