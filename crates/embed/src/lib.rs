@@ -45,14 +45,18 @@
 
 mod backends;
 mod builder;
+mod descriptors;
+mod messages;
 mod service;
 
 pub use adapters_kafka::KafkaConfig;
 pub use builder::Builder;
 pub use domain::{
     Error, ErrorCode, Event, Limits, Result,
+    event_schemas::{EventSchemas, MetadataFields, NewTopicSchema},
     handler::{Decode, Delivered, Handler, HandlerError, Json, Raw, RunHandler, UNDECODABLE, each, runs},
     publish::{PublishConfig, Publisher, Receipt},
+    schemas::registry::Registry,
     subscriptions::{
         DeliveryConfig, HandlerCounts, HandlerOptions, NewSubscription, StartSpec, State, SubscriptionView,
         Subscriptions,
@@ -61,5 +65,6 @@ pub use domain::{
     },
     topics::{NewTopic, Topics},
 };
+pub use messages::Messages;
 pub use ports::{Failure, Record, StoredRecord};
 pub use service::{Service, json_event};
