@@ -4,8 +4,8 @@
 //! in the topic, and the handler is given what such a producer writes.
 
 use event_streaming::{
-    Builder, Delivered, Event, Handler, HandlerError, HandlerOptions, KafkaConfig, NewSubscription, Receipt,
-    Service,
+    Builder, Delivered, Event, Handler, HandlerError, HandlerOptions, KafkaConfig, NewSubscription,
+    NewTopicSchema, Receipt, Service, TopicChange, TopicSchemaChange,
 };
 use prost_types::Timestamp;
 use std::{error::Error, path::Path, time::SystemTime};
@@ -20,7 +20,7 @@ pub mod proto {
 use proto::{EventMetadata, Tenant, TenantCreatedEvent};
 
 /// Their files, as the registry is given them.
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// What a tenant's handler was given.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ impl Handler for Welcome {
 }
 
 /// A message about a tenant of this id.
+#[allow(clippy::disallowed_methods, reason = "an application has the time from where it likes")]
 pub fn tenant_created(id: &str, event_id: &str) -> TenantCreatedEvent {
     TenantCreatedEvent {
         metadata: Some(EventMetadata {
@@ -74,6 +75,7 @@ pub struct Running {
     /// What the handler is given.
     pub welcomed: mpsc::UnboundedReceiver<Welcomed>,
     topic: String,
+    subscription: String,
 }
 
 impl Running {
@@ -102,7 +104,23 @@ impl Running {
         };
         let handler = Welcome { welcomed: sender };
         service.handle_messages(welcome, handler, HandlerOptions::default()).await?;
-        Ok(Self { service, welcomed, topic: topic.to_owned() })
+        Ok(Self { service, welcomed, topic: topic.to_owned(), subscription: subscription.to_owned() })
+    }
+
+    /// Has everything in the topic follow its subject: producers that write into the log by other ways are believed
+    /// what their messages say of themselves, then.
+    ///
+    /// # Errors
+    /// What the service says.
+    pub async fn follow_schema(&self) -> event_streaming::Result<()> {
+        let follow = TopicSchemaChange::Follow(NewTopicSchema::default());
+        self.service.schemas().alter_topic(&self.topic, TopicChange::default(), Some(follow)).await?;
+        Ok(())
+    }
+
+    /// The name of its subscription.
+    pub fn subscription(&self) -> &str {
+        &self.subscription
     }
 
     /// Publishes a message on behalf of the system.

@@ -53,7 +53,7 @@ pub use adapters_kafka::KafkaConfig;
 pub use builder::Builder;
 pub use domain::{
     Error, ErrorCode, Event, Limits, Result,
-    event_schemas::{EventSchemas, MetadataFields, NewTopicSchema},
+    event_schemas::{EventSchemas, MetadataFields, NewTopicSchema, TopicSchemaChange},
     handler::{Decode, Delivered, Handler, HandlerError, Json, Raw, RunHandler, UNDECODABLE, each, runs},
     publish::{PublishConfig, Publisher, Receipt},
     schemas::registry::Registry,
@@ -63,7 +63,7 @@ pub use domain::{
         circuit::CircuitConfig,
         policy::{NewDeadLetter, NewDedup, NewRetry},
     },
-    topics::{NewTopic, Topics},
+    topics::{NewTopic, TopicChange, Topics},
 };
 pub use messages::Messages;
 pub use ports::{Failure, Record, StoredRecord};

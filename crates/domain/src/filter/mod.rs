@@ -30,8 +30,8 @@
 //!
 //! # What always holds
 //!
-//! 1. The value is read only if the expression names `data`, and then only when evaluation comes to it; of
-//!    the headers only those are read that carry an attribute that is named.
+//! 1. The value is read only if the expression names `data`, and then only when evaluation comes to it (what a value
+//!    says of its event, where headers do not, was read before); of the headers only those are read that carry an attribute that is named.
 //! 2. Compiling is bounded by the length of the text, its nesting, and the size of its patterns together; the parser
 //!    runs on a stack of its own, where its panic is an error as any other.
 //! 3. Evaluating is bounded by [`FilterLimits::cost_max`], which each step and each 16 bytes that are read
