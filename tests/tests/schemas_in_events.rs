@@ -36,6 +36,10 @@ struct Fixture {
 }
 
 async fn fixture(log: &Log) -> Fixture {
+    fixture_of(log, ORDER).await
+}
+
+async fn fixture_of(log: &Log, text: &str) -> Fixture {
     let data = tempfile::tempdir().expect("a folder");
     let service = Setup::on(log).start(data.path()).await;
     let client = service.client();
@@ -49,7 +53,7 @@ async fn fixture(log: &Log) -> Fixture {
     let expected = json!({"subject": subject, "required": true, "autoRegister": false});
     assert_eq!(shown["schema"], expected);
     assert_eq!(client.get(&path).await.expect(200)["schema"], expected);
-    let id = register(&client, &subject, ORDER).await;
+    let id = register(&client, &subject, text).await;
     Fixture { service, client, topic, subject, id, _data: data }
 }
 
@@ -219,12 +223,11 @@ async fn old_and_new_readers_read_what_either_version_wrote(log: Log) {
 }
 
 async fn what_a_message_says_of_its_event_is_what_the_event_is(log: Log) {
-    let it = fixture(&log).await;
-    let second = format!(
+    let text = format!(
         "{} message Said {{ string event_id = 1; string tenant_id = 2; int32 retry_count = 3; }}",
         ORDER.replace("string id = 1;", "string id = 1; Said metadata = 3;")
     );
-    register(&it.client, &it.subject, &second).await;
+    let it = fixture_of(&log, &text).await;
     let order = json!({"id": "o", "metadata": {"eventId": "e-1", "tenantId": "t-1", "retryCount": 1}});
     let receipt = it.client.publish(&it.topic, &json!({"data": order})).await;
     assert_eq!(receipt["id"], "e-1");

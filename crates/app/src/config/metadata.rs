@@ -51,7 +51,7 @@ impl Config {
     /// Where messages say what their events are; `None` where nobody looks.
     pub(crate) fn metadata(&self) -> Option<MetadataFields> {
         let Section { metadata_field, metadata_fields: fields } = self.schema.clone();
-        (!metadata_field.is_empty()).then(|| MetadataFields {
+        (!metadata_field.is_empty()).then_some(MetadataFields {
             field: metadata_field,
             id: fields.id,
             event_type: fields.r#type,
