@@ -62,7 +62,10 @@ fn code(code: ErrorCode) -> Code {
         | ErrorCode::UnsupportedMediaType => Code::InvalidArgument,
         ErrorCode::Unauthenticated => Code::Unauthenticated,
         ErrorCode::Forbidden => Code::PermissionDenied,
-        ErrorCode::TopicNotFound | ErrorCode::SubscriptionNotFound | ErrorCode::NotFound => Code::NotFound,
+        ErrorCode::TopicNotFound
+        | ErrorCode::SubscriptionNotFound
+        | ErrorCode::ReplayNotFound
+        | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,
         ErrorCode::PredecessorFailed | ErrorCode::IdempotencyInFlight | ErrorCode::Conflict => Code::Aborted,
         ErrorCode::Internal => Code::Internal,

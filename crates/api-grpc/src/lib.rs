@@ -17,6 +17,7 @@ mod convert;
 mod error;
 mod publish_stream;
 mod publisher;
+mod replays;
 mod schemas;
 mod server;
 mod subscribe;
@@ -44,7 +45,7 @@ pub mod proto {
 pub use server::{GrpcConfig, serve};
 
 use domain::{
-    Limits, event_schemas::EventSchemas, publish::Publisher, schemas::registry::Registry,
+    Limits, event_schemas::EventSchemas, jobs::Jobs, publish::Publisher, schemas::registry::Registry,
     subscriptions::Subscriptions, topics::Topics,
 };
 use ports::Clock;
@@ -65,6 +66,8 @@ pub struct Services {
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.
     pub schemas: Arc<EventSchemas>,
+    /// Runs replays.
+    pub jobs: Arc<Jobs>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
     /// The time, for the deadlines of what is out at streams.

@@ -20,6 +20,7 @@ mod json;
 mod problem;
 mod publish;
 mod registry;
+mod replays;
 mod request;
 mod respond;
 mod router;
@@ -38,8 +39,8 @@ pub use router::Router;
 pub use server::serve;
 
 use domain::{
-    Limits, browse::Browser, event_schemas::EventSchemas, publish::Publisher, schemas::registry::Registry,
-    subscriptions::Subscriptions, topics::Topics,
+    Limits, browse::Browser, event_schemas::EventSchemas, jobs::Jobs, publish::Publisher,
+    schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -59,6 +60,8 @@ pub struct Services {
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.
     pub schemas: Arc<EventSchemas>,
+    /// Runs replays.
+    pub jobs: Arc<Jobs>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
     /// How the service is, kept up to date by whoever watches its backends.

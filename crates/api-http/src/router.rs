@@ -5,7 +5,7 @@ use crate::{
     connection::Peer,
     health,
     problem::Problem,
-    publish, registry,
+    publish, registry, replays,
     request::{self, CORRELATION_ID, path_name},
     respond::{Reply, ReplyBody},
     schemas, subscriptions, topics,
@@ -68,6 +68,13 @@ enum Place<'a> {
     /// A path within Confluent's API, and what is left of it.
     Registry(&'a str),
     SchemaStatistics,
+    Replays,
+    Replay(Cow<'a, str>),
+    PauseReplay(Cow<'a, str>),
+    ResumeReplay(Cow<'a, str>),
+    CancelReplay(Cow<'a, str>),
+    /// A replay in a line.
+    ShortReplay,
     Health,
     Liveness,
     Readiness,
@@ -98,6 +105,7 @@ impl<'a> Place<'a> {
         }
         let topic = |segment| path_name("topic", segment);
         let name = |segment| path_name("name", segment);
+        let id = |segment| path_name("id", segment);
         Ok(Some(match &segments[..count] {
             ["v1", "topics", segment, "events"] => Self::Events(topic(segment)?),
             ["v1", "events"] => Self::Publish,
@@ -114,7 +122,12 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", segment, "skip"] => Self::Skip(name(segment)?),
             ["v1", "subscriptions", _, "seek" | "snapshots"] => Self::NotBuilt("moving a subscription"),
             ["v1", "subscriptions", _, "dead-letters", ..] => Self::NotBuilt("dead letters"),
-            ["v1", "replays", ..] | ["replay"] => Self::NotBuilt("replay"),
+            ["v1", "replays"] => Self::Replays,
+            ["v1", "replays", segment] => Self::Replay(id(segment)?),
+            ["v1", "replays", segment, "pause"] => Self::PauseReplay(id(segment)?),
+            ["v1", "replays", segment, "resume"] => Self::ResumeReplay(id(segment)?),
+            ["v1", "replays", segment, "cancel"] => Self::CancelReplay(id(segment)?),
+            ["replay"] => Self::ShortReplay,
             ["v1", "groups", ..] => Self::NotBuilt("consumer groups"),
             ["v1", "schemas", "stats"] => Self::SchemaStatistics,
             ["actuator", "health"] => Self::Health,
@@ -135,11 +148,16 @@ impl<'a> Place<'a> {
             | Self::Ack(_)
             | Self::Pause(_)
             | Self::Resume(_)
-            | Self::Skip(_) => "POST",
-            Self::Topics | Self::Events(_) | Self::Subscriptions => "GET, POST",
+            | Self::Skip(_)
+            | Self::PauseReplay(_)
+            | Self::ResumeReplay(_)
+            | Self::CancelReplay(_)
+            | Self::ShortReplay => "POST",
+            Self::Topics | Self::Events(_) | Self::Subscriptions | Self::Replays => "GET, POST",
             Self::Topic(_) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
             Self::Tail(_)
+            | Self::Replay(_)
             | Self::SchemaStatistics
             | Self::Health
             | Self::Liveness
@@ -234,6 +252,13 @@ impl Router {
             (&Method::POST, Place::Resume(name)) => Box::pin(subscriptions::resume(call, name)).await,
             (&Method::POST, Place::Skip(name)) => Box::pin(subscriptions::skip(call, name, body)).await,
             (method, Place::Registry(rest)) => Ok(Box::pin(registry::answer(call, method, rest, body)).await),
+            (&Method::POST, Place::Replays) => Box::pin(replays::create(call, body)).await,
+            (&Method::GET, Place::Replays) => Box::pin(replays::list(call)).await,
+            (&Method::GET, Place::Replay(id)) => Box::pin(replays::get(call, id)).await,
+            (&Method::POST, Place::PauseReplay(id)) => Box::pin(replays::pause(call, id)).await,
+            (&Method::POST, Place::ResumeReplay(id)) => Box::pin(replays::resume(call, id)).await,
+            (&Method::POST, Place::CancelReplay(id)) => Box::pin(replays::cancel(call, id)).await,
+            (&Method::POST, Place::ShortReplay) => Box::pin(replays::short_form(call)).await,
             (&Method::GET, Place::SchemaStatistics) => Box::pin(schemas::statistics(call)).await,
             (&Method::GET, Place::Health) => Ok(health::health(call)),
             (&Method::GET, Place::Liveness) => Ok(health::liveness()),

@@ -17,6 +17,7 @@ use domain::{
     browse::Browser,
     error::ErrorCode,
     event_schemas::EventSchemas,
+    jobs::{JobPorts, Jobs},
     publish::Publisher,
     schemas::registry::Registry,
     subscriptions::{SubscriptionPorts, Subscriptions},
@@ -81,6 +82,7 @@ struct Service {
     backends: Backends,
     publisher: Arc<Publisher>,
     subscriptions: Arc<Subscriptions>,
+    jobs: Arc<Jobs>,
     clock: Arc<SystemClock>,
     health: watch::Sender<api_http::Health>,
     watching: JoinHandle<()>,
@@ -170,10 +172,22 @@ impl Service {
             webhooks,
             Some(schemas.clone()),
         );
+        let job_ports =
+            JobPorts { log: backends.log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
+        let jobs = Jobs::new(
+            job_ports,
+            publisher.clone(),
+            topics.clone(),
+            subscriptions.clone(),
+            limits.clone(),
+            Some(schemas.clone()),
+            config.jobs(),
+        );
         let state = config.state.backend;
         // What values follow is known before anything is delivered.
         load(state, || schemas.start(shared)).await?;
         load(state, || subscriptions.start()).await?;
+        load(state, || jobs.start()).await?;
 
         // From here on liveness is answered; readiness once the log was asked.
         let health = watch::Sender::new(Watch::unknown(backend, &backends.servers));
@@ -189,6 +203,7 @@ impl Service {
                     subscriptions: subscriptions.clone(),
                     registry: registry.clone(),
                     schemas: schemas.clone(),
+                    jobs: jobs.clone(),
                     limits: limits.clone(),
                     health: health.subscribe(),
                 },
@@ -203,6 +218,7 @@ impl Service {
                     subscriptions: subscriptions.clone(),
                     registry: registry.clone(),
                     schemas: schemas.clone(),
+                    jobs: jobs.clone(),
                     limits,
                     clock: clock.clone(),
                     draining: draining.clone(),
@@ -222,6 +238,7 @@ impl Service {
             backends,
             publisher,
             subscriptions,
+            jobs,
             clock,
             health,
             watching,
@@ -251,7 +268,9 @@ impl Service {
         self.draining.cancel();
 
         let drained = self.clock.monotonic() + self.drain_timeout.min(self.shutdown_timeout);
-        let left = timeout_at(deadline, self.subscriptions.shutdown(drained)).await.is_ok();
+        let stopping =
+            futures::future::join(self.subscriptions.shutdown(drained), self.jobs.shutdown(drained));
+        let left = timeout_at(deadline, stopping).await.is_ok();
         if !left {
             tracing::warn!(
                 "subscriptions did not come to their end in time; what was not committed comes again"
@@ -274,7 +293,7 @@ impl Service {
                 "what was accepted to be published later, or its outcome, was cut off at the deadline"
             );
         }
-        drop((self.subscriptions, self.publisher));
+        drop((self.subscriptions, self.jobs, self.publisher));
         // Closing is quick, and is given its moment also when the deadline has passed.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
         self.backends.close(patience).await;

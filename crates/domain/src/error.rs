@@ -19,6 +19,8 @@ pub enum ErrorCode {
     TopicNotFound,
     /// No such subscription.
     SubscriptionNotFound,
+    /// No such replay or other job.
+    ReplayNotFound,
     /// Nothing of that name or at that place.
     NotFound,
     /// The place is there and does not take that method.
@@ -53,12 +55,13 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::TopicNotFound,
         Self::SubscriptionNotFound,
+        Self::ReplayNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::AlreadyExists,
@@ -84,6 +87,7 @@ impl ErrorCode {
             Self::Forbidden => "forbidden",
             Self::TopicNotFound => "topic_not_found",
             Self::SubscriptionNotFound => "subscription_not_found",
+            Self::ReplayNotFound => "replay_not_found",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AlreadyExists => "already_exists",
@@ -110,6 +114,7 @@ impl ErrorCode {
             Self::Forbidden => "Not allowed",
             Self::TopicNotFound => "No such topic",
             Self::SubscriptionNotFound => "No such subscription",
+            Self::ReplayNotFound => "No such replay",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::AlreadyExists => "It exists already",
@@ -274,9 +279,14 @@ impl From<&PortError> for Error {
     }
 }
 
+/// The beginning of what somebody gave, short enough to be shown.
+pub(crate) fn short(given: &str) -> String {
+    given.chars().take(80).collect()
+}
+
 /// A name that was refused, as the field that held it.
 pub fn invalid_name(field: &str, name: &str, error: &NameError) -> Error {
-    let shown: String = name.chars().take(80).collect();
+    let shown = short(name);
     Error::invalid(field, format!("{error} (given: {shown:?})"))
 }
 

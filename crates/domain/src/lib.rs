@@ -14,6 +14,7 @@ pub mod event;
 pub mod event_schemas;
 pub mod filter;
 pub mod handler;
+pub mod jobs;
 pub mod limits;
 pub mod partition;
 pub mod publish;

@@ -10,6 +10,7 @@ use domain::{
     Limits,
     browse::Browser,
     event_schemas::EventSchemas,
+    jobs::{JobPorts, Jobs, JobsConfig},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -88,10 +89,22 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         Some(memory.idempotency()),
         Some(schemas.clone()),
     );
+    let publisher = Arc::new(publisher);
+    let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
+    let jobs = Jobs::new(
+        job_ports,
+        publisher.clone(),
+        topics.clone(),
+        subscriptions.clone(),
+        limits.clone(),
+        Some(schemas.clone()),
+        JobsConfig::default(),
+    );
     let up = Component { name: "embedded", up: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {
-        publisher: Arc::new(publisher),
+        publisher,
+        jobs,
         browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
         registry,
         schemas,

@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use domain::{
     Limits,
     filter::FilterLimits,
+    jobs::JobsConfig,
     partition::PartitionStrategy,
     publish::{self, OnceConfig, Pattern, PublishConfig, RouteMatch},
     subscriptions::{
@@ -69,6 +70,15 @@ impl Config {
             defaults: self.policy_defaults(),
             shared: self.is_shared(),
             ..DeliveryConfig::default()
+        }
+    }
+
+    /// How replays and other jobs are kept.
+    pub(crate) fn jobs(&self) -> JobsConfig {
+        JobsConfig {
+            keep_finished: self.jobs.keep_finished.0,
+            open_max: self.jobs.open_max.0 as usize,
+            shared: self.is_shared(),
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) topics: Topics,
     pub(crate) publish: Publish,
     pub(crate) delivery: Delivery,
+    pub(crate) jobs: Jobs,
     pub(crate) limits: Limits,
     pub(crate) kafka: Kafka,
     pub(crate) redis: Redis,
@@ -160,6 +161,13 @@ pub(crate) struct Delivery {
     pub(crate) held_events_max: Count,
     pub(crate) metadata_bytes_max: Bytes,
     pub(crate) drain_timeout: Time,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Jobs {
+    pub(crate) keep_finished: Time,
+    pub(crate) open_max: Count,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -8,6 +8,7 @@ use super::{
     EventSchemas, Metadata, MetadataFields, TopicSchema, away, media::says_framed, metadata::is_named,
 };
 use crate::{
+    browse::Browsed,
     error::Result,
     event::{Event, header},
     schemas::{
@@ -185,6 +186,18 @@ impl EventSchemas {
             tokio::task::coop::consume_budget().await;
         }
         shown
+    }
+
+    /// The values of what is shown to people, who look again: one that cannot be read for now is shown as one that
+    /// cannot be read.
+    ///
+    /// # Cancellation
+    /// Has no effect but its answer.
+    pub async fn shown(&self, events: impl IntoIterator<Item = &Browsed>) -> Vec<ShownValue> {
+        let values = events.into_iter().map(|browsed| (&browsed.topic, &browsed.record.record)).collect();
+        let shown =
+            |value: Result<_>| value.unwrap_or_else(|e| ShownValue::Undecodable(e.detail().to_owned()));
+        self.read(values).await.into_iter().map(shown).collect()
     }
 
     /// Looks for a schema as a topic with this subject sees it.
