@@ -24,8 +24,7 @@ async fn front(count: u64) -> Front {
         let pull = PullRequest { subscription: "mail".into(), max: Some(left as i64), wait };
         let out = front.subscriber().pull(pull).await.unwrap().into_inner().deliveries;
         left -= out.len();
-        let reject =
-            out.into_iter().map(|of| Reject { ack_id: of.ack_id, reason: Some("no".into()) }).collect();
+        let reject = out.into_iter().map(|of| Reject { ack_id: of.ack_id, reason: "no".into() }).collect();
         let decide =
             AcknowledgeRequest { subscription: "mail".into(), reject, ..AcknowledgeRequest::default() };
         front.subscriber().acknowledge(decide).await.unwrap();

@@ -239,7 +239,7 @@ async fn an_edit_is_what_is_shown_and_what_it_was_is_kept_over_restarts() {
 #[tokio::test(start_paused = true)]
 async fn what_was_decided_for_good_is_not_edited_and_says_why() {
     let (world, process) = with_topic(1).await;
-    world.append_to(DEAD, (0..3).map(|n| (0, dead(n, 5))).collect()).await;
+    world.append_to(DEAD, (0..4).map(|n| (0, dead(n, 5))).collect()).await;
     let letters = letters(&world, &process);
     let edit = || EditLetter { key: Some(None), ..EditLetter::default() };
     letters.edit(NAME, &uuid(0), edit()).await.unwrap();
@@ -250,7 +250,7 @@ async fn what_was_decided_for_good_is_not_edited_and_says_why() {
     let history: Vec<_> = detail.history.iter().map(|of| (of.kind, of.reason.as_deref())).collect();
     assert_eq!(history, [(DecisionKind::Edited, None), (DecisionKind::Discarded, Some("not needed"))]);
     let ids: Vec<_> = list(&letters, ListLetters::default()).await.iter().map(|of| of.id).collect();
-    letters.record_redriven(NAME, &ids[..2], "anonymous", "job-1").await.unwrap();
+    letters.record_redriven(NAME, &ids[1..3], "anonymous", "job-1").await.unwrap();
     let redriven = letters.get(NAME, &uuid(1)).await.unwrap();
     assert_eq!(redriven.history[0].job.as_deref(), Some("job-1"));
     assert_eq!(letters.status_of(NAME, &redriven.letter.id).await.unwrap(), Some(LetterStatus::Redriven));
@@ -274,7 +274,7 @@ async fn what_was_decided_for_good_is_not_edited_and_says_why() {
     let reserved = EditLetter { headers: Some(vec![Header::new("ce_id", "x")]), ..EditLetter::default() };
     assert_eq!(letters.edit(NAME, &uuid(2), reserved).await.unwrap_err().fields()[0].field, "headers.ce_id");
     let large = EditLetter { data: Some(EditData::Bytes(vec![0; 2 << 20].into())), ..EditLetter::default() };
-    assert_eq!(letters.edit(NAME, &uuid(2), large).await.unwrap_err().code(), ErrorCode::EventTooLarge);
+    assert_eq!(letters.edit(NAME, &uuid(3), large).await.unwrap_err().code(), ErrorCode::EventTooLarge);
 }
 
 /// Two replicas that do not see each other decide about one dead letter; whoever comes first is right.

@@ -108,7 +108,7 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         schemas: Some(schemas.clone()),
     };
     let jobs = Jobs::new(job_ports, job_services, limits.clone(), JobsConfig::default());
-    let up = Component { name: "embedded", up: true, details: vec![("nodeCount", json!(1))] };
+    let up = Component { name: "embedded", up: true, needed: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {
         publisher,

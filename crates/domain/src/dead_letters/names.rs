@@ -1,6 +1,9 @@
 //! Words that many dead letters share, each kept once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// So many different words are told apart; those beyond are counted together.
 pub(super) const NAMES_MAX: usize = 10_000;
@@ -49,6 +52,31 @@ impl Names {
     /// The word; `None` for nothing and for those that are not told apart.
     pub(super) fn word(&self, name: Name) -> Option<&str> {
         self.words.get(usize::from(name.0)).map(|word| &**word)
+    }
+}
+
+/// How often words come.
+#[derive(Debug)]
+pub(super) struct Tally(Vec<u64>);
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        Self(vec![0; usize::from(u16::MAX) + 1])
+    }
+
+    pub(super) fn add(&mut self, name: Name) {
+        self.0[usize::from(name.0)] += 1;
+    }
+
+    /// What was counted, by word.
+    pub(super) fn by_word(&self, names: &Names) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for (number, count) in self.0.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let name = Name(number as u16);
+            let word = if name == Name::NONE { "(none)" } else { names.word(name).unwrap_or("(other)") };
+            *counts.entry(word.to_owned()).or_default() += count;
+        }
+        counts
     }
 }
 

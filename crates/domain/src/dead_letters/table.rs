@@ -14,7 +14,7 @@ use super::{
     decision::DecisionKind,
     lane::{Entry, Lane, Standing, size_of},
     letter::{LetterId, LetterStatus},
-    names::{Name, Names},
+    names::{Name, Names, Tally},
 };
 use crate::jobs::Span;
 use ports::{Offset, PartitionId};
@@ -372,26 +372,18 @@ impl Table {
 
     /// How many there are: by error kind and event type of those with a status, and by status of all.
     pub(super) fn count(&self, status: LetterStatus) -> Counts {
-        let (mut kinds, mut types) = (HashMap::<Name, u64>::new(), HashMap::<Name, u64>::new());
+        let (mut kinds, mut types) = (Tally::new(), Tally::new());
         let mut counts = Counts::default();
         for entry in self.lanes.values().flat_map(Lane::iter) {
             let Some(is) = entry.status() else { continue };
             *counts.statuses.entry(is).or_default() += 1;
             if is == status {
-                *kinds.entry(entry.kind).or_default() += 1;
-                *types.entry(entry.event_type).or_default() += 1;
+                kinds.add(entry.kind);
+                types.add(entry.event_type);
             }
         }
-        let named = |names: &Names, counts: HashMap<Name, u64>| {
-            let mut named = BTreeMap::<String, u64>::new();
-            for (name, count) in counts {
-                let word = if name == Name::NONE { "(none)" } else { names.word(name).unwrap_or("(other)") };
-                *named.entry(word.to_owned()).or_default() += count;
-            }
-            named
-        };
-        counts.kinds = named(&self.kinds, kinds);
-        counts.types = named(&self.types, types);
+        counts.kinds = kinds.by_word(&self.kinds);
+        counts.types = types.by_word(&self.types);
         counts
     }
 
