@@ -13,6 +13,7 @@ mod raw;
 mod receiver;
 mod servers;
 mod service;
+mod tls_front;
 
 pub use binary::{binary, workspace_root};
 pub use client::{Answer, Client, Tail};
@@ -22,6 +23,7 @@ pub use raw::{RawAnswer, raw_exchange};
 pub use receiver::{Pushed, Receiver, Reply};
 pub use servers::{Server, kafka, postgres, redis, services_script};
 pub use service::{Ended, Log, Service, Setup};
+pub use tls_front::{Authority, TlsFront};
 
 use std::time::Duration;
 

@@ -104,10 +104,12 @@ impl Service {
             state = config.state.backend.name(),
             idempotency = config.event_streaming.idempotency.backend.name(),
             idempotency_because = loaded.idempotency_because,
+            schemas = config.schema_registry.backend.name(),
+            schemas_because = loaded.schemas_because,
             "starting"
         );
         for key in &loaded.without_effect {
-            tracing::warn!(key, "this setting has no effect in this version");
+            tracing::warn!(key, "this setting has no effect");
         }
         let kafka = config.kafka().map_err(|at| loaded.wrong(at))?;
         let servers = config.servers().map_err(|at| loaded.wrong(at))?;
@@ -134,8 +136,11 @@ impl Service {
             limits.clone(),
             config.topic_defaults(),
         );
-        let registry =
-            Arc::new(Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()));
+        let registry = match &backends.outside {
+            Some(outside) => Registry::outside(outside.registry(), clock.clone(), config.schema_registry()),
+            None => Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()),
+        };
+        let registry = Arc::new(registry);
         let schemas = EventSchemas::with_metadata(
             registry.clone(),
             topics.clone(),
@@ -190,7 +195,8 @@ impl Service {
         load(state, || jobs.start()).await?;
 
         // From here on liveness is answered; readiness once the log was asked.
-        let health = watch::Sender::new(Watch::unknown(backend, &backends.servers));
+        let health =
+            watch::Sender::new(Watch::unknown(backend, &backends.servers, backends.outside.is_some()));
         let draining = CancellationToken::new();
         let stop_fronts = CancellationToken::new();
         let fronts = [
@@ -229,7 +235,8 @@ impl Service {
             )),
         ];
         let (servers, appends) = (backends.servers.clone(), backends.appends.clone());
-        let watch = Watch { topics, registry, backend, servers, appends, health: health.clone() };
+        let outside = backends.outside.clone();
+        let watch = Watch { topics, registry, backend, servers, outside, appends, health: health.clone() };
         watch.look().await;
         health.send_modify(|health| health.ready = true);
         let watching = tokio::spawn(watch.run());

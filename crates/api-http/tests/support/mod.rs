@@ -100,7 +100,7 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         Some(schemas.clone()),
         JobsConfig::default(),
     );
-    let up = Component { name: "embedded", up: true, details: vec![("nodeCount", json!(1))] };
+    let up = Component { name: "embedded", up: true, needed: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {
         publisher,

@@ -9,15 +9,18 @@
 //! | `writing` | JSON and bytes become framed values; framed ones are checked |
 //! | [`reading`] | framed values become JSON |
 //! | [`metadata`] | what a message says of its own event |
+//! | `guessing` | what reading can do without, and does not wait for |
 //!
 //! Invariants:
 //! 1. A topic without settings asks nothing of the registry, unless a value says by itself that it is framed: the
-//!    registry's failures are no matter of that topic's publishers.
+//!    registry's failures are no matter of that topic's publishers. Nor of its consumers, who wait a moment at most
+//!    for values that look like framed ones.
 //! 2. A value that was accepted for a topic whose schema is required can be read by the schema that its frame names.
 //! 3. Nothing is remembered of a schema that is not there for longer than a second, so that one that comes later is
 //!    found; what is there is remembered, and asked for once a batch at most.
 //! 4. Reading changes no record. What cannot be read keeps its bytes.
 
+mod guessing;
 mod media;
 pub mod metadata;
 pub mod reading;
@@ -37,6 +40,7 @@ use crate::{
     schemas::registry::{Reason, Registry, SchemaError},
     topics::Topics,
 };
+use guessing::Guessing;
 use ports::{Clock, JobStore};
 use reading::Known;
 use settings::Settings;
@@ -52,6 +56,7 @@ pub struct EventSchemas {
     known: Known,
     /// Where messages say what they are; `None` where nobody looks.
     metadata: Option<MetadataFields>,
+    guessing: Guessing,
 }
 
 impl EventSchemas {
@@ -74,8 +79,8 @@ impl EventSchemas {
         clock: Arc<dyn Clock>,
         metadata: Option<MetadataFields>,
     ) -> Arc<Self> {
-        let (settings, known) = (Settings::default(), Known::default());
-        Arc::new(Self { registry, topics, jobs, clock, settings, known, metadata })
+        let (settings, known, guessing) = (Settings::default(), Known::default(), Guessing::default());
+        Arc::new(Self { registry, topics, jobs, clock, settings, known, guessing, metadata })
     }
 }
 
@@ -87,8 +92,10 @@ impl fmt::Debug for EventSchemas {
 
 /// A failure of the registry while a value waits for a schema: nothing has had an effect.
 fn away(error: &SchemaError) -> Error {
+    let refused_outside = error.outside_code().is_some();
     match error.reason() {
-        Reason::Store | Reason::Timeout => {
+        Reason::SubjectNotFound | Reason::VersionNotFound | Reason::SchemaNotFound => error.clone().into(),
+        _ if refused_outside || matches!(error.reason(), Reason::Store | Reason::Timeout) => {
             let detail = format!("the schema of the value cannot be looked up: {error}");
             let after = error.retry_after().unwrap_or(Duration::from_secs(1));
             Error::new(ErrorCode::Unavailable, detail).with_retry_after(after)

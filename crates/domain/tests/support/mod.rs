@@ -6,6 +6,7 @@
 
 pub(crate) mod consuming;
 mod log;
+pub(crate) mod registry;
 mod store;
 
 pub(crate) use log::{Append, ScriptedLog};
