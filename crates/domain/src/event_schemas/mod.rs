@@ -8,8 +8,8 @@
 //! | `media` | what a content type says of a value |
 //! | `writing` | JSON and bytes become framed values; framed ones are checked |
 //! | [`reading`] | framed values become JSON |
-//! | [`metadata`] | what a message says of its own event |
 //! | `guessing` | what reading can do without, and does not wait for |
+//! | [`metadata`] | what a message says of its own event |
 //!
 //! Invariants:
 //! 1. A topic without settings asks nothing of the registry, unless a value says by itself that it is framed: the
@@ -54,9 +54,9 @@ pub struct EventSchemas {
     clock: Arc<dyn Clock>,
     settings: Settings,
     known: Known,
+    guessing: Guessing,
     /// Where messages say what they are; `None` where nobody looks.
     metadata: Option<MetadataFields>,
-    guessing: Guessing,
 }
 
 impl EventSchemas {
