@@ -30,7 +30,8 @@ pub use event_log::{
     ReadLimits,
 };
 pub use group_admin::{
-    GroupAdmin, GroupInfo, GroupMember, GroupName, GroupNameError, GroupOffsets, GroupState, GroupSummary, GroupType,
+    GroupAdmin, GroupInfo, GroupMember, GroupName, GroupNameError, GroupOffsets, GroupState, GroupSummary,
+    GroupType,
 };
 pub use group_membership::{GroupMembership, Handover, Membership, MembershipEvent};
 pub use idempotency_store::{

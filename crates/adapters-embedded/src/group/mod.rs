@@ -18,7 +18,7 @@ mod state;
 mod tests;
 
 pub(crate) use commit::CommitPermit;
-pub(crate) use outside::{Need, describe, list, no_such_group};
+pub(crate) use outside::{Need, check_offsets, describe, list, no_such_group};
 
 use assign::MemberId;
 use async_trait::async_trait;

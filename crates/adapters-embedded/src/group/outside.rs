@@ -5,8 +5,8 @@
 
 use super::{CommitPermit, Group, Groups, assign::MemberId};
 use ports::{
-    ErrorKind, GroupId, GroupInfo, GroupMember, GroupName, GroupState, GroupSummary, GroupType, PortError,
-    Result, TopicPartition,
+    ErrorKind, GroupId, GroupInfo, GroupMember, GroupName, GroupState, GroupSummary, GroupType, Offset,
+    PortError, Result, TopicPartition,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,7 +37,9 @@ impl Groups {
             host: "localhost".to_owned(),
             assignment,
         };
-        (state(group), group.state.assignments().into_iter().map(member).collect())
+        let mut members: Vec<_> = group.state.assignments().into_iter().map(member).collect();
+        members.sort_by(|a, b| a.id.cmp(&b.id));
+        (state(group), members)
     }
 
     /// Judges a change to each of these positions. Where it is `Ok`, the partition gets no owner while the
@@ -108,6 +110,20 @@ fn state(group: &Group) -> GroupState {
 
 fn summary(name: GroupName, state: GroupState) -> GroupSummary {
     GroupSummary { name, state, group_type: GroupType::Consumer }
+}
+
+/// Makes `Invalid` of the outcome of each offset that Kafka, and so a log like it, cannot hold.
+pub(crate) fn check_offsets(
+    operation: &'static str,
+    offsets: &[(TopicPartition, Offset)],
+    outcomes: &mut [Result<()>],
+) {
+    for ((_, next), outcome) in offsets.iter().zip(outcomes) {
+        if i64::try_from(*next).is_err() && outcome.is_ok() {
+            let detail = format!("an offset must be at most {} (given: {next})", i64::MAX);
+            *outcome = Err(PortError::new(ErrorKind::Invalid, operation, detail));
+        }
+    }
 }
 
 fn busy(operation: &'static str, name: &GroupName) -> PortError {

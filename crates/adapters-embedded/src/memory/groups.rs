@@ -1,7 +1,7 @@
 //! Groups over the positions in memory.
 
 use super::offsets::MemoryOffsets;
-use crate::group::{Need, describe, list, no_such_group};
+use crate::group::{Need, check_offsets, describe, list, no_such_group};
 use async_trait::async_trait;
 use ports::{
     Committed, ErrorKind, GroupAdmin, GroupInfo, GroupName, GroupOffsets, GroupSummary, Offset, PortError,
@@ -37,6 +37,7 @@ impl GroupAdmin for MemoryOffsets {
         if let Err(error) = self.groups.find(OPERATION, &partitions, &mut outcomes).await {
             return all(error);
         }
+        check_offsets(OPERATION, offsets, &mut outcomes);
         let mut positions = self.positions.lock();
         for ((partition, next), _) in offsets.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {
             let committed = Committed { next: *next, metadata: String::new().into() };

@@ -23,7 +23,8 @@ pub use schemas::MemorySchemas;
 
 use crate::group::{GroupConfig, Groups};
 use ports::{
-    Clock, EventLog, GroupAdmin, GroupMembership, IdempotencyStore, JobStore, OffsetStore, SchemaStore, TopicAdmin,
+    Clock, EventLog, GroupAdmin, GroupMembership, IdempotencyStore, JobStore, OffsetStore, SchemaStore,
+    TopicAdmin,
 };
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use super::{
     offsets::{TableOffsets, forget},
     schema::POSITIONS,
 };
-use crate::group::{CommitPermit, Need, describe, list, no_such_group};
+use crate::group::{CommitPermit, Need, check_offsets, describe, list, no_such_group};
 use async_trait::async_trait;
 use ports::{
     Committed, ErrorKind, GroupAdmin, GroupInfo, GroupName, GroupOffsets, GroupSummary, Offset, PortError,
@@ -41,8 +41,7 @@ fn offsets_of(positions: &impl ReadableTable<Key, Value>, group: &str) -> Result
         }
         let Ok(topic) = TopicName::new(topic) else { continue };
         let (next, metadata) = value.value();
-        found
-            .insert(TopicPartition::new(topic, partition), Committed { next, metadata: metadata.into() });
+        found.insert(TopicPartition::new(topic, partition), Committed { next, metadata: metadata.into() });
     }
     Ok(found)
 }
@@ -132,6 +131,7 @@ impl GroupAdmin for TableOffsets {
         if let Err(error) = self.groups.find(OPERATION, &partitions, &mut outcomes).await {
             return all(error);
         }
+        check_offsets(OPERATION, offsets, &mut outcomes);
         let changes = offsets.iter().map(|(partition, next)| (partition.clone(), Some(*next))).collect();
         self.change(OPERATION, group, (outcomes, permit), changes).await
     }
