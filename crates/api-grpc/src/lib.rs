@@ -15,6 +15,7 @@ mod codec;
 mod connection;
 mod convert;
 mod error;
+mod groups;
 mod publish_stream;
 mod publisher;
 mod schemas;
@@ -44,7 +45,7 @@ pub mod proto {
 pub use server::{GrpcConfig, serve};
 
 use domain::{
-    Limits, event_schemas::EventSchemas, publish::Publisher, schemas::registry::Registry,
+    Limits, event_schemas::EventSchemas, groups::Groups, publish::Publisher, schemas::registry::Registry,
     subscriptions::Subscriptions, topics::Topics,
 };
 use ports::Clock;
@@ -61,6 +62,8 @@ pub struct Services {
     pub topics: Arc<Topics>,
     /// Keeps subscriptions and delivers to them.
     pub subscriptions: Arc<Subscriptions>,
+    /// Sees and moves consumer groups.
+    pub groups: Arc<Groups>,
     /// Keeps schemas.
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.

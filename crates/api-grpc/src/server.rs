@@ -1,12 +1,13 @@
 //! Serves the front on a listener.
 
 use crate::{
-    Services, call, connection, proto, publisher::Publisher, schemas::Schemas, subscriber::Subscriber,
-    subscriptions::Subscriptions, topics::Topics,
+    Services, call, connection, groups::Groups, proto, publisher::Publisher, schemas::Schemas,
+    subscriber::Subscriber, subscriptions::Subscriptions, topics::Topics,
 };
 use proto::{
-    publisher_server::PublisherServer, schemas_server::SchemasServer, subscriber_server::SubscriberServer,
-    subscriptions_server::SubscriptionsServer, topics_server::TopicsServer,
+    groups_server::GroupsServer, publisher_server::PublisherServer, schemas_server::SchemasServer,
+    subscriber_server::SubscriberServer, subscriptions_server::SubscriptionsServer,
+    topics_server::TopicsServer,
 };
 use std::{io, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
@@ -100,6 +101,7 @@ pub async fn serve(
             SubscriptionsServer::new(Subscriptions(services.clone())).max_decoding_message_size(bytes_max),
         )
         .add_service(SchemasServer::new(Schemas(services.clone())).max_decoding_message_size(bytes_max))
+        .add_service(GroupsServer::new(Groups(services.clone())).max_decoding_message_size(bytes_max))
         .add_service(TopicsServer::new(Topics(services)).max_decoding_message_size(bytes_max))
         .add_service(health_service)
         .add_service(reflection)

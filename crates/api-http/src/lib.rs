@@ -15,6 +15,7 @@ mod body;
 mod browse;
 mod config;
 mod connection;
+mod groups;
 mod health;
 mod json;
 mod problem;
@@ -38,8 +39,8 @@ pub use router::Router;
 pub use server::serve;
 
 use domain::{
-    Limits, browse::Browser, event_schemas::EventSchemas, publish::Publisher, schemas::registry::Registry,
-    subscriptions::Subscriptions, topics::Topics,
+    Limits, browse::Browser, event_schemas::EventSchemas, groups::Groups, publish::Publisher,
+    schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -55,6 +56,8 @@ pub struct Services {
     pub topics: Arc<Topics>,
     /// Keeps subscriptions and delivers to them.
     pub subscriptions: Arc<Subscriptions>,
+    /// Sees and moves consumer groups.
+    pub groups: Arc<Groups>,
     /// Keeps schemas.
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.

@@ -14,13 +14,15 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::InvalidRequest => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::TopicNotFound | ErrorCode::SubscriptionNotFound | ErrorCode::NotFound => {
-            StatusCode::NOT_FOUND
-        }
+        ErrorCode::TopicNotFound
+        | ErrorCode::SubscriptionNotFound
+        | ErrorCode::GroupNotFound
+        | ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::AlreadyExists
         | ErrorCode::PredecessorFailed
         | ErrorCode::IdempotencyInFlight
+        | ErrorCode::GroupActive
         | ErrorCode::Conflict => StatusCode::CONFLICT,
         ErrorCode::IdempotencyKeyReused | ErrorCode::SchemaRejected => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RequestTooLarge | ErrorCode::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -206,6 +208,7 @@ mod tests {
             (403, "forbidden"),
             (404, "topic_not_found"),
             (404, "subscription_not_found"),
+            (404, "group_not_found"),
             (404, "not_found"),
             (405, "method_not_allowed"),
             (409, "already_exists"),
@@ -213,6 +216,7 @@ mod tests {
             (409, "idempotency_in_flight"),
             (422, "idempotency_key_reused"),
             (422, "schema_rejected"),
+            (409, "group_active"),
             (409, "conflict"),
             (413, "request_too_large"),
             (413, "event_too_large"),

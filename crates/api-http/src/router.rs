@@ -3,7 +3,7 @@
 use crate::{
     HttpConfig, Services, body, browse,
     connection::Peer,
-    health,
+    groups, health,
     problem::Problem,
     publish, registry,
     request::{self, CORRELATION_ID, path_name},
@@ -65,6 +65,11 @@ enum Place<'a> {
     Pause(Cow<'a, str>),
     Resume(Cow<'a, str>),
     Skip(Cow<'a, str>),
+    Groups,
+    Group(Cow<'a, str>),
+    GroupLag(Cow<'a, str>),
+    GroupOffsets(Cow<'a, str>),
+    GroupReset(Cow<'a, str>),
     /// A path within Confluent's API, and what is left of it.
     Registry(&'a str),
     SchemaStatistics,
@@ -98,6 +103,7 @@ impl<'a> Place<'a> {
         }
         let topic = |segment| path_name("topic", segment);
         let name = |segment| path_name("name", segment);
+        let group = |segment| path_name("group", segment);
         Ok(Some(match &segments[..count] {
             ["v1", "topics", segment, "events"] => Self::Events(topic(segment)?),
             ["v1", "events"] => Self::Publish,
@@ -115,7 +121,11 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", _, "seek" | "snapshots"] => Self::NotBuilt("moving a subscription"),
             ["v1", "subscriptions", _, "dead-letters", ..] => Self::NotBuilt("dead letters"),
             ["v1", "replays", ..] | ["replay"] => Self::NotBuilt("replay"),
-            ["v1", "groups", ..] => Self::NotBuilt("consumer groups"),
+            ["v1", "groups"] => Self::Groups,
+            ["v1", "groups", segment] => Self::Group(group(segment)?),
+            ["v1", "groups", segment, "lag"] => Self::GroupLag(group(segment)?),
+            ["v1", "groups", segment, "offsets"] => Self::GroupOffsets(group(segment)?),
+            ["v1", "groups", segment, "offsets", "reset"] => Self::GroupReset(group(segment)?),
             ["v1", "schemas", "stats"] => Self::SchemaStatistics,
             ["actuator", "health"] => Self::Health,
             ["actuator", "health", "liveness"] => Self::Liveness,
@@ -135,12 +145,17 @@ impl<'a> Place<'a> {
             | Self::Ack(_)
             | Self::Pause(_)
             | Self::Resume(_)
+            | Self::GroupReset(_)
             | Self::Skip(_) => "POST",
             Self::Topics | Self::Events(_) | Self::Subscriptions => "GET, POST",
             Self::Topic(_) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
+            Self::Group(_) => "GET, DELETE",
+            Self::GroupOffsets(_) => "DELETE",
             Self::Tail(_)
             | Self::SchemaStatistics
+            | Self::Groups
+            | Self::GroupLag(_)
             | Self::Health
             | Self::Liveness
             | Self::Readiness
@@ -233,6 +248,14 @@ impl Router {
             (&Method::POST, Place::Pause(name)) => Box::pin(subscriptions::pause(call, name)).await,
             (&Method::POST, Place::Resume(name)) => Box::pin(subscriptions::resume(call, name)).await,
             (&Method::POST, Place::Skip(name)) => Box::pin(subscriptions::skip(call, name, body)).await,
+            (&Method::GET, Place::Groups) => Box::pin(groups::list(call)).await,
+            (&Method::GET, Place::Group(name)) => Box::pin(groups::get(call, name)).await,
+            (&Method::DELETE, Place::Group(name)) => Box::pin(groups::delete(call, name)).await,
+            (&Method::GET, Place::GroupLag(name)) => Box::pin(groups::lag(call, name)).await,
+            (&Method::DELETE, Place::GroupOffsets(name)) => {
+                Box::pin(groups::delete_offsets(call, name)).await
+            }
+            (&Method::POST, Place::GroupReset(name)) => Box::pin(groups::reset(call, name, body)).await,
             (method, Place::Registry(rest)) => Ok(Box::pin(registry::answer(call, method, rest, body)).await),
             (&Method::GET, Place::SchemaStatistics) => Box::pin(schemas::statistics(call)).await,
             (&Method::GET, Place::Health) => Ok(health::health(call)),

@@ -19,6 +19,8 @@ pub enum ErrorCode {
     TopicNotFound,
     /// No such subscription.
     SubscriptionNotFound,
+    /// No such consumer group.
+    GroupNotFound,
     /// Nothing of that name or at that place.
     NotFound,
     /// The place is there and does not take that method.
@@ -33,6 +35,8 @@ pub enum ErrorCode {
     IdempotencyKeyReused,
     /// A value does not follow the schema that it should.
     SchemaRejected,
+    /// The consumer group has members, who hold what was to be changed.
+    GroupActive,
     /// The state of what is named does not allow it.
     Conflict,
     /// The body, or the batch, is larger than the service takes.
@@ -53,12 +57,13 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::TopicNotFound,
         Self::SubscriptionNotFound,
+        Self::GroupNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::AlreadyExists,
@@ -66,6 +71,7 @@ impl ErrorCode {
         Self::IdempotencyInFlight,
         Self::IdempotencyKeyReused,
         Self::SchemaRejected,
+        Self::GroupActive,
         Self::Conflict,
         Self::RequestTooLarge,
         Self::EventTooLarge,
@@ -84,6 +90,7 @@ impl ErrorCode {
             Self::Forbidden => "forbidden",
             Self::TopicNotFound => "topic_not_found",
             Self::SubscriptionNotFound => "subscription_not_found",
+            Self::GroupNotFound => "group_not_found",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AlreadyExists => "already_exists",
@@ -91,6 +98,7 @@ impl ErrorCode {
             Self::IdempotencyInFlight => "idempotency_in_flight",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::SchemaRejected => "schema_rejected",
+            Self::GroupActive => "group_active",
             Self::Conflict => "conflict",
             Self::RequestTooLarge => "request_too_large",
             Self::EventTooLarge => "event_too_large",
@@ -110,6 +118,7 @@ impl ErrorCode {
             Self::Forbidden => "Not allowed",
             Self::TopicNotFound => "No such topic",
             Self::SubscriptionNotFound => "No such subscription",
+            Self::GroupNotFound => "No such consumer group",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::AlreadyExists => "It exists already",
@@ -117,6 +126,7 @@ impl ErrorCode {
             Self::IdempotencyInFlight => "A request with this idempotency key is still running",
             Self::IdempotencyKeyReused => "The idempotency key was used for another event",
             Self::SchemaRejected => "The value does not follow its schema",
+            Self::GroupActive => "The consumer group has members",
             Self::Conflict => "Not possible in the present state",
             Self::RequestTooLarge => "The request is too large",
             Self::EventTooLarge => "The event is too large",

@@ -192,12 +192,13 @@ pub trait GroupAdmin: Debug + Send + Sync + 'static {
     /// call may have been set.
     async fn set_offsets(&self, group: &GroupName, offsets: &[(TopicPartition, Offset)]) -> Vec<Result<()>>;
 
-    /// Forgets positions, and answers one by one, in order. A partition that has none is `Ok`, where its
-    /// topic is there.
+    /// Forgets positions, and answers one by one, in order. A partition of a topic that is there and that
+    /// has none is `Ok`.
     ///
     /// # Errors
     /// By partition: `Conflict` where a member of the group reads its topic, `NotFound` where there is no
-    /// such group or topic. Others of the same call may have been forgotten.
+    /// such group, or, on a log that forgets the positions of a topic with it, no such topic. Others of the
+    /// same call may have been forgotten.
     async fn delete_offsets(&self, group: &GroupName, of: &[TopicPartition]) -> Vec<Result<()>>;
 
     /// Deletes a group with all its positions.

@@ -55,13 +55,10 @@ impl GroupAdmin for MemoryOffsets {
         if describe(&self.groups, group, has_positions).is_none() {
             return all(no_such_group(OPERATION, group));
         }
-        let (mut outcomes, permit) = match self.groups.hold(OPERATION, group, Need::NobodyReads, of) {
+        let (outcomes, permit) = match self.groups.hold(OPERATION, group, Need::NobodyReads, of) {
             Ok(held) => held,
             Err(error) => return all(error),
         };
-        if let Err(error) = self.groups.find(OPERATION, of, &mut outcomes).await {
-            return all(error);
-        }
         let mut positions = self.positions.lock();
         if let Some(own) = positions.get_mut(group.as_str()) {
             for (partition, _) in of.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {

@@ -144,15 +144,13 @@ impl GroupAdmin for TableOffsets {
             Ok(None) => return all(no_such_group(OPERATION, group)),
             Err(error) => return all(error),
         }
-        let (mut outcomes, permit) = match self.groups.hold(OPERATION, group, Need::NobodyReads, of) {
-            Ok(held) => held,
-            Err(error) => return all(error),
-        };
-        if let Err(error) = self.groups.find(OPERATION, of, &mut outcomes).await {
-            return all(error);
+        match self.groups.hold(OPERATION, group, Need::NobodyReads, of) {
+            Ok(held) => {
+                let changes = of.iter().map(|partition| (partition.clone(), None)).collect();
+                self.change(OPERATION, group, held, changes).await
+            }
+            Err(error) => all(error),
         }
-        let changes = of.iter().map(|partition| (partition.clone(), None)).collect();
-        self.change(OPERATION, group, (outcomes, permit), changes).await
     }
 
     async fn delete(&self, group: &GroupName) -> Result<()> {

@@ -19,12 +19,8 @@ use rdkafka::{
     client::{Client, DefaultClientContext},
     types::RDKafkaErrorCode as Code,
 };
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How long a coordinator that is moving is left alone.
 const MOVING: Duration = Duration::from_millis(100);
@@ -131,29 +127,38 @@ impl KafkaGroups {
     async fn ask<T: Send + 'static>(
         &self,
         operation: &'static str,
-        ask: impl Fn(&Client<DefaultClientContext>, Duration) -> Result<Answer<T>> + Send + 'static,
-        moving: impl Fn(&T) -> bool + Send + 'static,
+        ask: impl Fn(&Client<DefaultClientContext>, Duration) -> Result<Answer<T>> + Send + Sync + 'static,
+        moving: impl Fn(&T) -> bool,
     ) -> Result<Answer<T>> {
+        let ask = Arc::new(ask);
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let (client, timeout, ask) = (self.client.clone(), self.timeout, ask.clone());
+            let asking = tokio::task::spawn_blocking(move || ask(client.inner(), timeout));
+            let answer = asking.await.map_err(|_| error::aborted(operation))??;
+            let again = match &answer {
+                Ok(answer) => moving(answer),
+                Err((code, _)) => is_moving(*code),
+            };
+            if !again || Instant::now() >= deadline {
+                return Ok(answer);
+            }
+            tokio::time::sleep(MOVING).await;
+        }
+    }
+
+    /// The positions of each group, asked for at the same time.
+    async fn ask_offsets(&self, groups: Vec<GroupName>) -> Option<Vec<Answer<Vec<Element>>>> {
         let (client, timeout) = (self.client.clone(), self.timeout);
         let asking = tokio::task::spawn_blocking(move || {
-            let deadline = Instant::now() + timeout;
-            loop {
-                let answer = ask(client.inner(), timeout)?;
-                let again = match &answer {
-                    Ok(answer) => moving(answer),
-                    Err((code, _)) => is_moving(*code),
-                };
-                if !again || Instant::now() >= deadline {
-                    return Ok(answer);
-                }
-                std::thread::sleep(MOVING);
-            }
+            let names: Vec<_> = groups.iter().map(GroupName::as_str).collect();
+            ffi::offsets(client.inner(), &names, timeout)
         });
-        asking.await.map_err(|_| error::aborted(operation))?
+        asking.await.ok()
     }
 }
 
-fn any_moving(elements: &Vec<Element>) -> bool {
+fn any_moving(elements: &[Element]) -> bool {
     elements.iter().any(|element| is_moving(element.code))
 }
 
@@ -205,27 +210,22 @@ impl GroupAdmin for KafkaGroups {
 
     async fn offsets(&self, groups: &[GroupName]) -> Vec<Result<GroupOffsets>> {
         const OPERATION: &str = "group_admin.offsets";
-        let (client, timeout, names) = (self.client.clone(), self.timeout, groups.to_vec());
-        let asking = tokio::task::spawn_blocking(move || {
-            let names: Vec<_> = names.iter().map(GroupName::as_str).collect();
-            let deadline = Instant::now() + timeout;
-            let mut answers = ffi::offsets(client.inner(), &names, timeout);
-            loop {
-                let moving = |answer: &Answer<_>| answer.as_ref().is_err_and(|(code, _)| is_moving(*code));
-                let again: Vec<_> = (0..names.len()).filter(|index| moving(&answers[*index])).collect();
-                if again.is_empty() || Instant::now() >= deadline {
-                    return answers;
-                }
-                std::thread::sleep(MOVING);
-                let part: Vec<_> = again.iter().map(|index| names[*index]).collect();
-                for (index, answer) in again.into_iter().zip(ffi::offsets(client.inner(), &part, timeout)) {
-                    answers[index] = answer;
-                }
+        let aborted = || groups.iter().map(|_| Err(error::aborted(OPERATION))).collect();
+        let deadline = Instant::now() + self.timeout;
+        let Some(mut answers) = self.ask_offsets(groups.to_vec()).await else { return aborted() };
+        loop {
+            let moving = |answer: &Answer<_>| answer.as_ref().is_err_and(|(code, _)| is_moving(*code));
+            let again: Vec<_> = (0..groups.len()).filter(|index| moving(&answers[*index])).collect();
+            if again.is_empty() || Instant::now() >= deadline {
+                break;
             }
-        });
-        let Ok(answers) = asking.await else {
-            return groups.iter().map(|_| Err(error::aborted(OPERATION))).collect();
-        };
+            tokio::time::sleep(MOVING).await;
+            let part = again.iter().map(|index| groups[*index].clone()).collect();
+            let Some(asked) = self.ask_offsets(part).await else { return aborted() };
+            for (index, answer) in again.into_iter().zip(asked) {
+                answers[index] = answer;
+            }
+        }
         let offsets = |(group, answer): (&GroupName, Answer<Vec<Element>>)| match answer {
             Ok(elements) => {
                 let mut found = GroupOffsets::new();
@@ -260,7 +260,7 @@ impl GroupAdmin for KafkaGroups {
                 let list = list(good.iter().map(|(at, next)| (at, KafkaOffset::Offset(*next))));
                 ffi::alter_offsets(client, name.as_str(), &list, timeout)
             };
-            let answer = self.ask(OPERATION, alter, any_moving).await;
+            let answer = self.ask(OPERATION, alter, |elements| any_moving(elements)).await;
             outcomes(group, OPERATION, &of.iter().collect::<Vec<_>>(), answer)
         };
         let mut changed = changed.into_iter();
@@ -285,7 +285,7 @@ impl GroupAdmin for KafkaGroups {
             let list = list(partitions.iter().map(|at| (at, KafkaOffset::Invalid)));
             ffi::delete_offsets(client, name.as_str(), &list, timeout)
         };
-        let answer = self.ask(OPERATION, delete, any_moving).await;
+        let answer = self.ask(OPERATION, delete, |elements| any_moving(elements)).await;
         outcomes(group, OPERATION, &of.iter().collect::<Vec<_>>(), answer)
     }
 

@@ -15,6 +15,7 @@ use api_grpc::{
 use domain::{
     Limits,
     event_schemas::EventSchemas,
+    groups::Groups,
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -74,12 +75,21 @@ impl Front {
             Some(schemas.clone()),
         );
         subscriptions.start().await.unwrap();
+        let groups = Arc::new(Groups::new(
+            memory.groups(),
+            memory.log(),
+            clock.clone(),
+            topics.clone(),
+            subscriptions.clone(),
+            None,
+        ));
         let serving = watch::Sender::new(true);
         let draining = CancellationToken::new();
         let services = Services {
             publisher: Arc::new(publisher),
             topics,
             subscriptions,
+            groups,
             registry,
             schemas,
             limits,

@@ -10,6 +10,8 @@ use domain::{
     Limits,
     browse::Browser,
     event_schemas::EventSchemas,
+    groups::Groups,
+    lag::{LagConfig, LagMonitor},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -88,11 +90,27 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         Some(memory.idempotency()),
         Some(schemas.clone()),
     );
+    let monitor = Arc::new(LagMonitor::new(
+        memory.groups(),
+        memory.log(),
+        topics.clone(),
+        clock.clone(),
+        LagConfig::default(),
+    ));
+    let groups = Arc::new(Groups::new(
+        memory.groups(),
+        memory.log(),
+        clock.clone(),
+        topics.clone(),
+        subscriptions.clone(),
+        Some(monitor.clone()),
+    ));
     let up = Component { name: "embedded", up: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {
         publisher: Arc::new(publisher),
         browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
+        groups,
         registry,
         schemas,
         topics,

@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use domain::{
     Limits,
     filter::FilterLimits,
+    lag::LagConfig,
     partition::PartitionStrategy,
     publish::{self, OnceConfig, Pattern, PublishConfig, RouteMatch},
     subscriptions::{
@@ -70,6 +71,16 @@ impl Config {
             shared: self.is_shared(),
             ..DeliveryConfig::default()
         }
+    }
+
+    /// How groups are sampled, where they are.
+    pub(crate) fn lag(&self) -> Option<LagConfig> {
+        let lag = &self.lag;
+        lag.enabled.then(|| LagConfig {
+            interval: lag.sample_interval.0,
+            window: lag.window.0 as usize,
+            windows_max: lag.partitions_max.0 as usize,
+        })
     }
 
     /// What a subscription does with failures where nobody says.
@@ -166,6 +177,8 @@ mod tests {
         let config = load(&Sources::default()).expect("good").config;
         assert_eq!(config.limits(), Limits::default());
         assert_eq!(config.delivery(), DeliveryConfig::default());
+        assert_eq!(config.lag(), Some(LagConfig::default()));
+        assert_eq!(with("lag.enabled=false").lag(), None);
         assert_eq!(config.publish(), Ok(PublishConfig::default()));
     }
 
