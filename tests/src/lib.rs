@@ -7,6 +7,7 @@
 
 mod binary;
 mod client;
+mod group_tool;
 mod own;
 mod raw;
 mod receiver;
@@ -15,6 +16,7 @@ mod service;
 
 pub use binary::{binary, workspace_root};
 pub use client::{Answer, Client, Tail};
+pub use group_tool::{GroupTool, Row};
 pub use own::OwnServers;
 pub use raw::{RawAnswer, raw_exchange};
 pub use receiver::{Pushed, Receiver, Reply};

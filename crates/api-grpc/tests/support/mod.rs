@@ -21,7 +21,7 @@ use domain::{
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
     topics::{TopicDefaults, Topics},
 };
-use ports::Clock;
+use ports::{Clock, GroupAdmin};
 use std::sync::Arc;
 use testkit::clock::SystemLikeClock;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -31,6 +31,7 @@ use tonic::transport::Channel;
 pub(crate) struct Front {
     pub(crate) channel: Channel,
     pub(crate) address: std::net::SocketAddr,
+    pub(crate) backing: Arc<dyn GroupAdmin>,
     pub(crate) serving: watch::Sender<bool>,
     pub(crate) draining: CancellationToken,
     pub(crate) stop: CancellationToken,
@@ -102,7 +103,8 @@ impl Front {
         let stop = CancellationToken::new();
         let task = tokio::spawn(api_grpc::serve(listener, services, GrpcConfig::default(), stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        let front = Self { channel, address, serving, draining, stop, task };
+        let backing = memory.groups();
+        let front = Self { channel, address, backing, serving, draining, stop, task };
         let create =
             CreateTopicRequest { name: TOPIC.into(), partitions: Some(3), ..CreateTopicRequest::default() };
         front.topics().create_topic(create).await.unwrap();
