@@ -4,6 +4,7 @@
 #   setup.sh demo     what the embedded build needs
 #   setup.sh test     that, the Kafka client's libraries, and the servers the tests run against
 #   setup.sh tools    grpcurl, by `go install`, into .services/bin (a part of `test`: the README is run as written)
+#   setup.sh clients  clients of schema registries, by pip and npm, into .services/clients (a part of `test`)
 #   setup.sh peers    nats-server and its benchmark, by `go install`, into .services/bin
 #
 # Debian's own Redis and PostgreSQL daemons are not started by it.
@@ -42,7 +43,15 @@ want_test() {
   have mvn || want maven "fetches Kafka's jars"
   (($(java_major) >= 17)) || want openjdk-17-jre-headless "runs Kafka"
   have setsid || want util-linux "starts servers apart from the terminal"
+  want_clients
   have go || have_tool grpcurl || want golang-go "builds grpcurl"
+}
+
+want_clients() {
+  # Debian's Python comes without what makes an environment.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || want python3-venv "runs Confluent's Python client"
+  have node || want nodejs "runs Confluent's JavaScript client"
+  have npm || want npm "fetches Confluent's JavaScript client"
 }
 
 # install: what was wanted, in one call, without starting daemons.
@@ -97,10 +106,48 @@ go_tool() {
 # The newest that Debian's Go still builds.
 install_grpcurl() { go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.1 "gRPC from the command line"; }
 
+# filled FOLDER LIST: was it filled by this list, to the end? Whatever fills it leaves a copy of the list there last.
+filled() { cmp -s "$2" "$1/filled-by"; }
+
+# fill FOLDER LIST REGISTRY WHAT COMMAND...: once a list. COMMAND fills the empty folder.
+fill() {
+  local folder=$1 list=$2 registry=$3 what=$4
+  shift 4
+  if filled "$folder" "$list"; then return 0; fi
+  say "installing $what…"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  "$@" "$folder" "$list" >"$folder.log" 2>&1 || {
+    tail -n 15 "$folder.log" >&2
+    die "$what could not be installed (the last words of $folder.log are above): see that $registry can be reached, and run this again"
+  }
+  cp "$list" "$folder/filled-by"
+}
+
+by_pip() {
+  python3 -m venv "$1" &&
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --requirement "$2"
+}
+
+# No package's scripts are needed: what they would fetch or build is used by none of the tests.
+by_npm() {
+  cp "$2" "$(dirname "$2")/package.json" "$1/" &&
+    npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund
+}
+
+install_clients() {
+  local pinned=$here/../tests/clients clients
+  mkdir -p "$here/../.services/clients"
+  clients=$(cd "$here/../.services/clients" && pwd -P)
+  fill "$clients/python" "$pinned/python/requirements.txt" PyPI "Confluent's Python client" by_pip
+  fill "$clients/node" "$pinned/node/package-lock.json" "the npm registry" "Confluent's JavaScript client" by_npm
+}
+
 case ${1:-} in
   demo) want_demo; install_wanted ;;
-  test) want_test; install_wanted; install_grpcurl ;;
+  test) want_test; install_wanted; install_grpcurl; install_clients ;;
   tools) install_grpcurl ;;
+  clients) want_clients; install_wanted; install_clients ;;
   peers)
     go_tool nats-server github.com/nats-io/nats-server/v2@v2.15.2 "the peer of the embedded log"
     go_tool nats github.com/nats-io/natscli/nats@v0.5.1 "the peer's benchmark"

@@ -7,21 +7,25 @@
 
 mod binary;
 mod client;
+mod foreign;
 mod group_tool;
 mod own;
 mod raw;
 mod receiver;
 mod servers;
 mod service;
+mod tls_front;
 
 pub use binary::{binary, workspace_root};
 pub use client::{Answer, Client, Tail};
+pub use foreign::{foreign_clients, node, python, run_foreign};
 pub use group_tool::{GroupTool, Row};
 pub use own::OwnServers;
 pub use raw::{RawAnswer, raw_exchange};
 pub use receiver::{Pushed, Receiver, Reply};
 pub use servers::{Server, kafka, postgres, redis, services_script};
 pub use service::{Ended, Log, Service, Setup};
+pub use tls_front::{Authority, TlsFront};
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ use event_streaming_tests::{Client, Log, Server, Service, Setup, eventually, uni
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -70,6 +71,7 @@ on_every_state!(
     what_is_changed_at_one_replica_is_so_at_the_other,
     a_killed_replicas_share_goes_on_at_the_other_with_nothing_lost_doubled_or_out_of_order,
     a_replica_that_is_stopped_under_load_hands_its_share_on,
+    a_replay_whose_replica_dies_is_completed_by_the_other_and_repeats_a_batch_at_most,
 );
 
 struct Replicas {
@@ -389,4 +391,37 @@ async fn one_of_two_ends(shared: &Shared, end: End) {
     assert_eq!(dead.status, 404, "nothing became a dead letter");
     let status = second.stop().await;
     assert_eq!(status.code(), Some(0), "{status}");
+}
+
+/// Two that ran it would write all of it twice, and none would leave it half done for ever.
+async fn a_replay_whose_replica_dies_is_completed_by_the_other_and_repeats_a_batch_at_most(shared: Shared) {
+    let it = Replicas::start(&shared, 3).await;
+    it.publish(0..1_000).await;
+    let target = unique("target");
+    it.clients[0].create_topic(&target, 2).await;
+    let body = json!({"topic": it.topic, "target": {"topic": target}, "batchSize": 10, "ratePerSecond": 200});
+    let job = it.clients[0].post("/v1/replays", &body).await.expect(202);
+    let path = format!("/v1/replays/{}", job["id"].as_str().expect("an id"));
+    eventually("the other one sees it go on", async || {
+        let job = it.clients[1].get(&path).await.expect(200);
+        (job["written"].as_i64() >= Some(100)).then_some(())
+    })
+    .await;
+    let [first, _second] = it.services;
+    first.kill().await;
+    let other = &it.clients[1];
+    let job = eventually("the other one comes to its end", async || {
+        let job = other.get(&path).await.expect(200);
+        (job["state"] != "running").then_some(job)
+    })
+    .await;
+    assert_eq!((&job["state"], &job["written"]), (&json!("completed"), &json!(1_000)), "{job}");
+    let written = other.browse_all(&target).await;
+    let origin = |event: &Value| {
+        let header = |name: &str| event["headers"][name].to_string();
+        (header("es_original_partition"), header("es_original_offset"))
+    };
+    let different: BTreeSet<_> = written.iter().map(origin).collect();
+    assert_eq!(different.len(), 1_000, "complete");
+    assert!(written.len() <= 1_010, "{} were written", written.len());
 }

@@ -65,6 +65,7 @@ fn code(code: ErrorCode) -> Code {
         ErrorCode::TopicNotFound
         | ErrorCode::SubscriptionNotFound
         | ErrorCode::GroupNotFound
+        | ErrorCode::ReplayNotFound
         | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,
         ErrorCode::PredecessorFailed | ErrorCode::IdempotencyInFlight | ErrorCode::Conflict => Code::Aborted,

@@ -18,6 +18,7 @@ mod error;
 mod groups;
 mod publish_stream;
 mod publisher;
+mod replays;
 mod schemas;
 mod server;
 mod subscribe;
@@ -45,8 +46,8 @@ pub mod proto {
 pub use server::{GrpcConfig, serve};
 
 use domain::{
-    Limits, event_schemas::EventSchemas, groups::Groups, publish::Publisher, schemas::registry::Registry,
-    subscriptions::Subscriptions, topics::Topics,
+    Limits, event_schemas::EventSchemas, groups::Groups, jobs::Jobs, publish::Publisher,
+    schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
 };
 use ports::Clock;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub struct Services {
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.
     pub schemas: Arc<EventSchemas>,
+    /// Runs replays.
+    pub jobs: Arc<Jobs>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
     /// The time, for the deadlines of what is out at streams.

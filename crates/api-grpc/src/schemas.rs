@@ -166,8 +166,8 @@ impl schemas_server::Schemas for Schemas {
         let cache = self.0.registry.cache_statistics().await;
         Ok(Response::new(proto::SchemaStatistics {
             subjects: counted.subjects,
-            versions: counted.versions,
-            deleted_versions: counted.deleted_versions,
+            versions: counted.versions.unwrap_or_default(),
+            deleted_versions: counted.deleted_versions.unwrap_or_default(),
             contexts: counted.contexts,
             versions_by_type: counted.by_type.iter().map(|(of, count)| (of.to_string(), *count)).collect(),
             cache_hits: cache.hits,
@@ -229,7 +229,7 @@ fn schema(schema: &Schema) -> proto::Schema {
     proto::Schema {
         context: schema.context.clone(),
         id: schema.id.0,
-        guid: schema.guid().to_string(),
+        guid: schema.guid().map(|guid| guid.to_string()).unwrap_or_default(),
         schema_type: content.schema_type.to_string(),
         schema: content.text.clone(),
         references: content.references.iter().map(reference).collect(),

@@ -1,13 +1,13 @@
 //! Serves the front on a listener.
 
 use crate::{
-    Services, call, connection, groups::Groups, proto, publisher::Publisher, schemas::Schemas,
-    subscriber::Subscriber, subscriptions::Subscriptions, topics::Topics,
+    Services, call, connection, groups::Groups, proto, publisher::Publisher, replays::Replays,
+    schemas::Schemas, subscriber::Subscriber, subscriptions::Subscriptions, topics::Topics,
 };
 use proto::{
-    groups_server::GroupsServer, publisher_server::PublisherServer, schemas_server::SchemasServer,
-    subscriber_server::SubscriberServer, subscriptions_server::SubscriptionsServer,
-    topics_server::TopicsServer,
+    groups_server::GroupsServer, publisher_server::PublisherServer, replays_server::ReplaysServer,
+    schemas_server::SchemasServer, subscriber_server::SubscriberServer,
+    subscriptions_server::SubscriptionsServer, topics_server::TopicsServer,
 };
 use std::{io, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
@@ -102,6 +102,7 @@ pub async fn serve(
         )
         .add_service(SchemasServer::new(Schemas(services.clone())).max_decoding_message_size(bytes_max))
         .add_service(GroupsServer::new(Groups(services.clone())).max_decoding_message_size(bytes_max))
+        .add_service(ReplaysServer::new(Replays(services.clone())).max_decoding_message_size(bytes_max))
         .add_service(TopicsServer::new(Topics(services)).max_decoding_message_size(bytes_max))
         .add_service(health_service)
         .add_service(reflection)

@@ -46,8 +46,7 @@ pub(crate) async fn page(call: &Call<'_>, topic: &str) -> Result<Reply, Problem>
     Ok(json(StatusCode::OK, out))
 }
 
-/// The values of records as they are to be shown. One that cannot be read for now is shown as one that cannot be read:
-/// a page is for people, who look again.
+/// The values of records as they are to be shown.
 async fn values<'a>(
     schemas: &EventSchemas,
     decode: bool,
@@ -56,10 +55,7 @@ async fn values<'a>(
     if !decode {
         return vec![ShownValue::Plain; events.len()];
     }
-    let values = events.map(|browsed| (&browsed.topic, &browsed.record.record)).collect();
-    let read = schemas.read(values).await;
-    let shown = |value: Result<_>| value.unwrap_or_else(|e| ShownValue::Undecodable(e.detail().to_owned()));
-    read.into_iter().map(shown).collect()
+    schemas.shown(events).await
 }
 
 fn payload(decode: bool) -> Payload {

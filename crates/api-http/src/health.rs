@@ -17,9 +17,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether every backend in use serves.
+    /// Whether every backend serves that is needed.
     pub fn is_up(&self) -> bool {
-        self.components.iter().all(|component| component.up)
+        self.components.iter().all(|component| component.up || !component.needed)
     }
 }
 
@@ -30,6 +30,8 @@ pub struct Component {
     pub name: &'static str,
     /// Whether it serves.
     pub up: bool,
+    /// Whether the service is down without it.
+    pub needed: bool,
     /// What else is to be shown, as `clusterId`; no secrets.
     pub details: Vec<(&'static str, Value)>,
 }

@@ -21,6 +21,7 @@ mod json;
 mod problem;
 mod publish;
 mod registry;
+mod replays;
 mod request;
 mod respond;
 mod router;
@@ -39,7 +40,7 @@ pub use router::Router;
 pub use server::serve;
 
 use domain::{
-    Limits, browse::Browser, event_schemas::EventSchemas, groups::Groups, publish::Publisher,
+    Limits, browse::Browser, event_schemas::EventSchemas, groups::Groups, jobs::Jobs, publish::Publisher,
     schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
 };
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub struct Services {
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.
     pub schemas: Arc<EventSchemas>,
+    /// Runs replays.
+    pub jobs: Arc<Jobs>,
     /// The bounds on requests.
     pub limits: Arc<Limits>,
     /// How the service is, kept up to date by whoever watches its backends.

@@ -17,6 +17,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::TopicNotFound
         | ErrorCode::SubscriptionNotFound
         | ErrorCode::GroupNotFound
+        | ErrorCode::ReplayNotFound
         | ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::AlreadyExists
@@ -209,6 +210,7 @@ mod tests {
             (404, "topic_not_found"),
             (404, "subscription_not_found"),
             (404, "group_not_found"),
+            (404, "replay_not_found"),
             (404, "not_found"),
             (405, "method_not_allowed"),
             (409, "already_exists"),

@@ -5,7 +5,7 @@ use crate::{
     connection::Peer,
     groups, health,
     problem::Problem,
-    publish, registry,
+    publish, registry, replays,
     request::{self, CORRELATION_ID, path_name},
     respond::{Reply, ReplyBody},
     schemas, subscriptions, topics,
@@ -73,6 +73,13 @@ enum Place<'a> {
     /// A path within Confluent's API, and what is left of it.
     Registry(&'a str),
     SchemaStatistics,
+    Replays,
+    Replay(Cow<'a, str>),
+    PauseReplay(Cow<'a, str>),
+    ResumeReplay(Cow<'a, str>),
+    CancelReplay(Cow<'a, str>),
+    /// A replay in a line.
+    ShortReplay,
     Health,
     Liveness,
     Readiness,
@@ -104,6 +111,7 @@ impl<'a> Place<'a> {
         let topic = |segment| path_name("topic", segment);
         let name = |segment| path_name("name", segment);
         let group = |segment| path_name("group", segment);
+        let id = |segment| path_name("id", segment);
         Ok(Some(match &segments[..count] {
             ["v1", "topics", segment, "events"] => Self::Events(topic(segment)?),
             ["v1", "events"] => Self::Publish,
@@ -120,12 +128,17 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", segment, "skip"] => Self::Skip(name(segment)?),
             ["v1", "subscriptions", _, "seek" | "snapshots"] => Self::NotBuilt("moving a subscription"),
             ["v1", "subscriptions", _, "dead-letters", ..] => Self::NotBuilt("dead letters"),
-            ["v1", "replays", ..] | ["replay"] => Self::NotBuilt("replay"),
             ["v1", "groups"] => Self::Groups,
             ["v1", "groups", segment] => Self::Group(group(segment)?),
             ["v1", "groups", segment, "lag"] => Self::GroupLag(group(segment)?),
             ["v1", "groups", segment, "offsets"] => Self::GroupOffsets(group(segment)?),
             ["v1", "groups", segment, "offsets", "reset"] => Self::GroupReset(group(segment)?),
+            ["v1", "replays"] => Self::Replays,
+            ["v1", "replays", segment] => Self::Replay(id(segment)?),
+            ["v1", "replays", segment, "pause"] => Self::PauseReplay(id(segment)?),
+            ["v1", "replays", segment, "resume"] => Self::ResumeReplay(id(segment)?),
+            ["v1", "replays", segment, "cancel"] => Self::CancelReplay(id(segment)?),
+            ["replay"] => Self::ShortReplay,
             ["v1", "schemas", "stats"] => Self::SchemaStatistics,
             ["actuator", "health"] => Self::Health,
             ["actuator", "health", "liveness"] => Self::Liveness,
@@ -146,13 +159,18 @@ impl<'a> Place<'a> {
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::GroupReset(_)
-            | Self::Skip(_) => "POST",
-            Self::Topics | Self::Events(_) | Self::Subscriptions => "GET, POST",
+            | Self::Skip(_)
+            | Self::PauseReplay(_)
+            | Self::ResumeReplay(_)
+            | Self::CancelReplay(_)
+            | Self::ShortReplay => "POST",
+            Self::Topics | Self::Events(_) | Self::Subscriptions | Self::Replays => "GET, POST",
             Self::Topic(_) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
             Self::Group(_) => "GET, DELETE",
             Self::GroupOffsets(_) => "DELETE",
             Self::Tail(_)
+            | Self::Replay(_)
             | Self::SchemaStatistics
             | Self::Groups
             | Self::GroupLag(_)
@@ -257,6 +275,13 @@ impl Router {
             }
             (&Method::POST, Place::GroupReset(name)) => Box::pin(groups::reset(call, name, body)).await,
             (method, Place::Registry(rest)) => Ok(Box::pin(registry::answer(call, method, rest, body)).await),
+            (&Method::POST, Place::Replays) => Box::pin(replays::create(call, body)).await,
+            (&Method::GET, Place::Replays) => Box::pin(replays::list(call)).await,
+            (&Method::GET, Place::Replay(id)) => Box::pin(replays::get(call, id)).await,
+            (&Method::POST, Place::PauseReplay(id)) => Box::pin(replays::pause(call, id)).await,
+            (&Method::POST, Place::ResumeReplay(id)) => Box::pin(replays::resume(call, id)).await,
+            (&Method::POST, Place::CancelReplay(id)) => Box::pin(replays::cancel(call, id)).await,
+            (&Method::POST, Place::ShortReplay) => Box::pin(replays::short_form(call)).await,
             (&Method::GET, Place::SchemaStatistics) => Box::pin(schemas::statistics(call)).await,
             (&Method::GET, Place::Health) => Ok(health::health(call)),
             (&Method::GET, Place::Liveness) => Ok(health::liveness()),

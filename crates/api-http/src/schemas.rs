@@ -16,15 +16,18 @@ pub(crate) async fn statistics(call: &Call<'_>) -> Result<Reply, Problem> {
     let cache = registry.cache_statistics().await;
     let of_type = |(of, count): &(SchemaType, u64)| (of.as_str().to_owned(), Value::from(*count));
     let by_type: Map<String, Value> = counted.by_type.iter().map(of_type).collect();
-    let shown = json!({
+    let mut shown = json!({
         "subjects": counted.subjects,
-        "versions": counted.versions,
-        "deletedVersions": counted.deleted_versions,
         "contexts": counted.contexts,
-        "versionsByType": by_type,
         "cache": {
             "hits": cache.hits, "misses": cache.misses, "hitRate": cache.hit_rate(), "entries": cache.entries,
         },
     });
+    // What is not counted is not told.
+    if let (Some(versions), Some(deleted)) = (counted.versions, counted.deleted_versions) {
+        shown["versions"] = versions.into();
+        shown["deletedVersions"] = deleted.into();
+        shown["versionsByType"] = by_type.into();
+    }
     Ok(value(StatusCode::OK, &shown))
 }

@@ -101,7 +101,6 @@ async fn what_is_known_and_not_built_is_501_and_named() {
     let front = front().await;
     let answer = front.get(&format!("{EVENTS}?filter=true")).await;
     assert_eq!((answer.status.as_u16(), answer.field()), (501, "filter"));
-    front.post("/v1/replays", &json!({})).await.expect(501);
     front.get("/actuator/metrics").await.expect(501);
 }
 
@@ -330,11 +329,17 @@ async fn health_says_what_its_watcher_says() {
     let embedded = json!({"status": "UP", "details": {"nodeCount": 1}});
     assert_eq!(health, json!({"status": "UP", "components": {"embedded": embedded}}));
     front.get("/actuator/health/readiness").await.expect(200);
-    let down = Component { name: "kafka", up: false, details: Vec::new() };
+    let down = Component { name: "kafka", up: false, needed: true, details: Vec::new() };
     front.health.send_replace(Health { ready: true, components: vec![down] });
     assert_eq!(front.get("/actuator/health").await.expect(503)["components"]["kafka"]["status"], "DOWN");
     front.get("/actuator/health/readiness").await.expect(503);
     front.get("/actuator/health/liveness").await.expect(200);
+    // What some topics alone need does not keep the others from being served.
+    let partly = Component { name: "schemaRegistry", up: false, needed: false, details: Vec::new() };
+    front.health.send_replace(Health { ready: true, components: vec![partly] });
+    let health = front.get("/actuator/health").await.expect(200);
+    assert_eq!(health["components"]["schemaRegistry"]["status"], "DOWN");
+    front.get("/actuator/health/readiness").await.expect(200);
 }
 
 /// Method, path, headers and body.

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, LogBackend, Servers},
+    outside::Outside,
     servers::Server,
 };
 use adapters_embedded::{
@@ -29,6 +30,8 @@ pub(crate) struct Backends {
     pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
     pub(crate) schemas: Arc<dyn SchemaStore>,
+    /// The registry outside that schemas are in instead, where they are in one.
+    pub(crate) outside: Option<Outside>,
     /// The circuits before a log that is another's.
     pub(crate) appends: Option<Arc<GuardedAppends>>,
     /// Where definitions or claims are kept outside the data directory.
@@ -56,6 +59,8 @@ impl Backends {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         // What needs no file first: a build without it is told before anything is made.
+        let outside =
+            servers.registry.as_ref().map(|settings| Outside::open(settings, &clock)).transpose()?;
         let servers = Server::open_all(config, servers, &clock)?;
         let webhooks: Arc<dyn Webhooks> = Arc::new(HttpWebhooks::open(webhooks)?);
         let jobs = servers.iter().find_map(Server::jobs);
@@ -85,6 +90,7 @@ impl Backends {
                 jobs,
                 idempotency,
                 schemas,
+                outside,
                 servers,
                 webhooks,
                 kafka: Some(kafka),
@@ -107,6 +113,7 @@ impl Backends {
             jobs,
             idempotency,
             schemas: schemas.unwrap_or_else(|| Arc::new(tables)),
+            outside,
             servers,
             webhooks,
             kafka: None,

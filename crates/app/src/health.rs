@@ -1,6 +1,6 @@
 //! Watches the backends, for the health that the fronts show.
 
-use crate::{config::LogBackend, servers::Server};
+use crate::{config::LogBackend, outside::Outside, servers::Server};
 use api_http::{Component, Health};
 use domain::{
     breaker::{Breaker, BreakerStatus, GuardedAppends},
@@ -18,6 +18,9 @@ const INTERVAL_UP: Duration = Duration::from_secs(5);
 /// How often one that does not is.
 const INTERVAL_DOWN: Duration = Duration::from_secs(1);
 
+/// How long a registry outside may take to say how it is.
+const LOOK_OUTSIDE: Duration = Duration::from_secs(2);
+
 /// The most topics with an open circuit that are shown.
 const TOPICS_SHOWN_MAX: usize = 20;
 /// The component of the schema registry.
@@ -33,6 +36,8 @@ pub(crate) struct Watch {
     pub(crate) backend: LogBackend,
     /// Where definitions or claims are kept outside the data directory.
     pub(crate) servers: Vec<Server>,
+    /// The registry outside that schemas are in, where they are in one.
+    pub(crate) outside: Option<Outside>,
     /// The circuits before the log, where it is another's.
     pub(crate) appends: Option<Arc<GuardedAppends>>,
     pub(crate) health: watch::Sender<Health>,
@@ -40,9 +45,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// What is known before a backend was asked.
-    pub(crate) fn unknown(backend: LogBackend, servers: &[Server]) -> Health {
+    pub(crate) fn unknown(backend: LogBackend, servers: &[Server], outside: bool) -> Health {
         let names = [backend.name(), SCHEMA_REGISTRY].into_iter().chain(servers.iter().map(Server::name));
-        Health { ready: false, components: names.map(|name| component(name, false, Vec::new())).collect() }
+        let unknown = names.map(|name| Component {
+            needed: !(outside && name == SCHEMA_REGISTRY),
+            ..component(name, false, Vec::new())
+        });
+        Health { ready: false, components: unknown.collect() }
     }
 
     /// Asks the backends once.
@@ -50,7 +59,9 @@ impl Watch {
         let looks = future::join_all(self.servers.iter().map(|server| self.look_at_server(server)));
         let (log, registry, servers) = tokio::join!(self.look_at_log(), self.look_at_registry(), looks);
         // After the calls, which are not the circuits' own.
-        let breakers: Vec<&Breaker> = self.servers.iter().map(|server| &*server.breaker).collect();
+        let outside = self.outside.iter().map(|outside| &*outside.breaker);
+        let breakers: Vec<&Breaker> =
+            self.servers.iter().map(|server| &*server.breaker).chain(outside).collect();
         let circuits = (!breakers.is_empty() || self.appends.is_some())
             .then(|| circuits(&breakers, self.appends.as_deref()));
         let components: Vec<Component> = [log, registry].into_iter().chain(servers).chain(circuits).collect();
@@ -80,14 +91,27 @@ impl Watch {
         }
     }
 
-    /// Where it cannot be asked, the component of what keeps it is down; topics without schemas go on.
+    /// Where it cannot be asked, the component of what keeps it is down; topics without schemas go on. So the service
+    /// is not down with a registry outside, and is not taken out of use.
     async fn look_at_registry(&self) -> Component {
+        let Some(outside) = &self.outside else { return self.count_schemas().await };
+        // Neither the start nor what is known of the log waits for one that hangs.
+        let looked = tokio::time::timeout(LOOK_OUTSIDE, self.count_schemas()).await;
+        let mut looked = looked.unwrap_or_else(|_late| {
+            let late = format!("no answer within {LOOK_OUTSIDE:?}");
+            component(SCHEMA_REGISTRY, false, vec![("error", json!(late))])
+        });
+        looked.needed = false;
+        looked.details.push(("backend", json!("confluent")));
+        looked.details.push(("urls", json!(outside.urls())));
+        looked
+    }
+
+    async fn count_schemas(&self) -> Component {
         match self.registry.statistics().await {
             Ok(counted) => {
-                let details = vec![
-                    ("totalSubjects", json!(counted.subjects)),
-                    ("totalVersions", json!(counted.versions)),
-                ];
+                let mut details = vec![("totalSubjects", json!(counted.subjects))];
+                details.extend(counted.versions.map(|versions| ("totalVersions", json!(versions))));
                 component(SCHEMA_REGISTRY, true, details)
             }
             Err(error) => {
@@ -195,5 +219,5 @@ fn circuit(status: &BreakerStatus) -> Value {
 }
 
 fn component(name: &'static str, up: bool, details: Vec<(&'static str, Value)>) -> Component {
-    Component { name, up, details }
+    Component { name, up, needed: true, details }
 }

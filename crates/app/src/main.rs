@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod demo;
 mod health;
+mod outside;
 mod serve;
 mod servers;
 mod stop;
@@ -53,7 +54,7 @@ fn check_config(loaded: &config::Loaded) -> Result<ExitCode, Failure> {
     telemetry::filter(config).map_err(|at| loaded.wrong(at))?;
     print!("{}", loaded.show());
     for key in &loaded.without_effect {
-        eprintln!("event-streaming: `{key}` has no effect in this version");
+        eprintln!("event-streaming: `{key}` has no effect");
     }
     let log = config.log.backend.name();
     let (state, claims) = (config.state.backend.name(), config.event_streaming.idempotency.backend.name());

@@ -18,6 +18,7 @@ use domain::{
     error::ErrorCode,
     event_schemas::EventSchemas,
     groups::Groups,
+    jobs::{JobPorts, Jobs},
     lag::LagMonitor,
     publish::Publisher,
     schemas::registry::Registry,
@@ -83,6 +84,7 @@ struct Service {
     backends: Backends,
     publisher: Arc<Publisher>,
     subscriptions: Arc<Subscriptions>,
+    jobs: Arc<Jobs>,
     clock: Arc<SystemClock>,
     health: watch::Sender<api_http::Health>,
     watching: JoinHandle<()>,
@@ -105,10 +107,12 @@ impl Service {
             state = config.state.backend.name(),
             idempotency = config.event_streaming.idempotency.backend.name(),
             idempotency_because = loaded.idempotency_because,
+            schemas = config.schema_registry.backend.name(),
+            schemas_because = loaded.schemas_because,
             "starting"
         );
         for key in &loaded.without_effect {
-            tracing::warn!(key, "this setting has no effect in this version");
+            tracing::warn!(key, "this setting has no effect");
         }
         let kafka = config.kafka().map_err(|at| loaded.wrong(at))?;
         let servers = config.servers().map_err(|at| loaded.wrong(at))?;
@@ -135,8 +139,11 @@ impl Service {
             limits.clone(),
             config.topic_defaults(),
         );
-        let registry =
-            Arc::new(Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()));
+        let registry = match &backends.outside {
+            Some(outside) => Registry::outside(outside.registry(), clock.clone(), config.schema_registry()),
+            None => Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()),
+        };
+        let registry = Arc::new(registry);
         let schemas =
             EventSchemas::new(registry.clone(), topics.clone(), backends.jobs.clone(), clock.clone());
         let publisher = Arc::new(Publisher::with_schemas(
@@ -168,10 +175,22 @@ impl Service {
             webhooks,
             Some(schemas.clone()),
         );
+        let job_ports =
+            JobPorts { log: backends.log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
+        let jobs = Jobs::new(
+            job_ports,
+            publisher.clone(),
+            topics.clone(),
+            subscriptions.clone(),
+            limits.clone(),
+            Some(schemas.clone()),
+            config.jobs(),
+        );
         let state = config.state.backend;
         // What values follow is known before anything is delivered.
         load(state, || schemas.start(shared)).await?;
         load(state, || subscriptions.start()).await?;
+        load(state, || jobs.start()).await?;
 
         let monitor = config.lag().map(|config| {
             let (groups, log) = (backends.groups.clone(), backends.log.clone());
@@ -188,7 +207,8 @@ impl Service {
         let sampling = monitor.map(|monitor| tokio::spawn(async move { monitor.run().await }));
 
         // From here on liveness is answered; readiness once the log was asked.
-        let health = watch::Sender::new(Watch::unknown(backend, &backends.servers));
+        let health =
+            watch::Sender::new(Watch::unknown(backend, &backends.servers, backends.outside.is_some()));
         let draining = CancellationToken::new();
         let stop_fronts = CancellationToken::new();
         let fronts = [
@@ -202,6 +222,7 @@ impl Service {
                     groups: groups.clone(),
                     registry: registry.clone(),
                     schemas: schemas.clone(),
+                    jobs: jobs.clone(),
                     limits: limits.clone(),
                     health: health.subscribe(),
                 },
@@ -217,6 +238,7 @@ impl Service {
                     groups,
                     registry: registry.clone(),
                     schemas: schemas.clone(),
+                    jobs: jobs.clone(),
                     limits,
                     clock: clock.clone(),
                     draining: draining.clone(),
@@ -227,7 +249,8 @@ impl Service {
             )),
         ];
         let (servers, appends) = (backends.servers.clone(), backends.appends.clone());
-        let watch = Watch { topics, registry, backend, servers, appends, health: health.clone() };
+        let outside = backends.outside.clone();
+        let watch = Watch { topics, registry, backend, servers, outside, appends, health: health.clone() };
         watch.look().await;
         health.send_modify(|health| health.ready = true);
         let watching = tokio::spawn(watch.run());
@@ -236,6 +259,7 @@ impl Service {
             backends,
             publisher,
             subscriptions,
+            jobs,
             clock,
             health,
             watching,
@@ -269,7 +293,9 @@ impl Service {
         self.draining.cancel();
 
         let drained = self.clock.monotonic() + self.drain_timeout.min(self.shutdown_timeout);
-        let left = timeout_at(deadline, self.subscriptions.shutdown(drained)).await.is_ok();
+        let stopping =
+            futures::future::join(self.subscriptions.shutdown(drained), self.jobs.shutdown(drained));
+        let left = timeout_at(deadline, stopping).await.is_ok();
         if !left {
             tracing::warn!(
                 "subscriptions did not come to their end in time; what was not committed comes again"
@@ -292,7 +318,7 @@ impl Service {
                 "what was accepted to be published later, or its outcome, was cut off at the deadline"
             );
         }
-        drop((self.subscriptions, self.publisher));
+        drop((self.subscriptions, self.jobs, self.publisher));
         // Closing is quick, and is given its moment also when the deadline has passed.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
         self.backends.close(patience).await;

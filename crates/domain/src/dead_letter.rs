@@ -16,6 +16,8 @@ pub mod header {
     pub const PREFIX: &str = "es_dlq_";
     /// Names the dead letter; written twice, it is one.
     pub const ID: &str = "es_dlq_id";
+    /// The dead letter that it was before it was redriven.
+    pub const PREVIOUS: &str = "es_dlq_previous";
     /// The topic that it lay in.
     pub const TOPIC: &str = "es_dlq_topic";
     /// Its partition there.
@@ -92,6 +94,8 @@ pub fn record(origin: &Origin<'_>, letter: &DeadLetter) -> Record {
         source.headers.iter().filter(|of| !of.name.starts_with(header::PREFIX)).cloned().collect();
     let failures = &letter.failures;
     let chain = failures.last.chain.join("\n");
+    let previous = source.headers.iter().find(|of| of.name == header::PREVIOUS).cloned();
+    headers.extend(previous);
     let mut put = |name: &'static str, value: String| {
         headers.push(Header { name: ByteString::from_static(name), value: Some(Bytes::from(value)) });
     };

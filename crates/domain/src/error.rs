@@ -21,6 +21,8 @@ pub enum ErrorCode {
     SubscriptionNotFound,
     /// No such consumer group.
     GroupNotFound,
+    /// No such replay or other job.
+    ReplayNotFound,
     /// Nothing of that name or at that place.
     NotFound,
     /// The place is there and does not take that method.
@@ -57,13 +59,14 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::TopicNotFound,
         Self::SubscriptionNotFound,
         Self::GroupNotFound,
+        Self::ReplayNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::AlreadyExists,
@@ -91,6 +94,7 @@ impl ErrorCode {
             Self::TopicNotFound => "topic_not_found",
             Self::SubscriptionNotFound => "subscription_not_found",
             Self::GroupNotFound => "group_not_found",
+            Self::ReplayNotFound => "replay_not_found",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AlreadyExists => "already_exists",
@@ -119,6 +123,7 @@ impl ErrorCode {
             Self::TopicNotFound => "No such topic",
             Self::SubscriptionNotFound => "No such subscription",
             Self::GroupNotFound => "No such consumer group",
+            Self::ReplayNotFound => "No such replay",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::AlreadyExists => "It exists already",
@@ -284,9 +289,14 @@ impl From<&PortError> for Error {
     }
 }
 
+/// The beginning of what somebody gave, short enough to be shown.
+pub(crate) fn short(given: &str) -> String {
+    given.chars().take(80).collect()
+}
+
 /// A name that was refused, as the field that held it.
 pub fn invalid_name(field: &str, name: &str, error: &NameError) -> Error {
-    let shown: String = name.chars().take(80).collect();
+    let shown = short(name);
     Error::invalid(field, format!("{error} (given: {shown:?})"))
 }
 

@@ -15,6 +15,7 @@ pub mod event_schemas;
 pub mod filter;
 pub mod groups;
 pub mod handler;
+pub mod jobs;
 pub mod lag;
 pub mod limits;
 pub mod partition;

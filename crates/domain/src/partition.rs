@@ -46,6 +46,11 @@ impl Partitioner {
         Self { strategy, ..Self::default() }
     }
 
+    /// Whether nothing but its key says where an event with a key goes.
+    pub fn goes_by_key(&self) -> bool {
+        self.strategy == PartitionStrategy::Key
+    }
+
     /// The partition for `event` among `partitions`, which is at least 1. Does not look at the
     /// partition that the event may name.
     pub fn choose(&self, event: &Event, partitions: u32) -> PartitionId {

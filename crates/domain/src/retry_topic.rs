@@ -1,4 +1,5 @@
-//! Retry topics: a subscription's own, one a delay, in which events wait to be delivered to it again.
+//! Topics of a subscription's own, in which events wait to be delivered to it alone: its retry topics, one a delay, in
+//! which they wait for their next attempt, and its queue, in which they wait that are replayed into it or redriven.
 //!
 //! A record there is the event as it was, key and value byte for byte, and beside it, in headers, where it
 //! first lay, what went wrong and when it is due. They are taken off when it is read: a handler is given the
@@ -58,7 +59,13 @@ pub fn topic(subscription: &GroupId, delay: Duration) -> TopicName {
     TopicName::new(&format!("{subscription}.retry.{delay}")).expect("it is a name and fits")
 }
 
-/// An event as it is read from a retry topic.
+/// The queue of a subscription.
+#[allow(clippy::expect_used, reason = "a subscription's name leaves room for it")]
+pub fn queue(subscription: &GroupId) -> TopicName {
+    TopicName::new(&format!("{subscription}.queue")).expect("it is a name and fits")
+}
+
+/// An event as it is read from such a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// The event, as it first lay.
@@ -80,12 +87,7 @@ pub fn record(origin: &Origin<'_>, letter: &DeadLetter, not_before: Timestamp) -
     let mut put = |name: &'static str, value: String| {
         headers.push(Header { name: ByteString::from_static(name), value: Some(Bytes::from(value)) });
     };
-    put(header::TOPIC, origin.topic.to_string());
-    put(header::PARTITION, origin.partition.to_string());
-    put(header::OFFSET, origin.offset.to_string());
-    put(header::TIMESTAMP, origin.timestamp.0.to_string());
-    put(header::LOG, format!("{:016x}", origin.log));
-    put(header::EPOCH, origin.epoch.to_string());
+    put_place(origin, &mut put);
     put(header::ATTEMPTS, letter.attempts.to_string());
     put(header::NOT_BEFORE, not_before.0.to_string());
     put(header::FIRST_FAILED_AT, first_at.0.to_string());
@@ -96,7 +98,30 @@ pub fn record(origin: &Origin<'_>, letter: &DeadLetter, not_before: Timestamp) -
     Record { key: source.key.clone(), value: source.value.clone(), headers, timestamp: source.timestamp }
 }
 
-/// Reads a record of a retry topic. One that no subscription wrote is given back as it is.
+/// The record that waits in the queue, to be delivered at once and as if it never was. `origin` says where the event
+/// first lay, and the epoch in which it is delivered: in another one than before it is another delivery.
+pub(crate) fn queued(origin: &Origin<'_>, record: Record) -> Record {
+    let mut record = record;
+    record.headers.retain(|of| !of.name.starts_with(header::PREFIX));
+    let mut put = |name: &'static str, value: String| {
+        record.headers.push(Header { name: ByteString::from_static(name), value: Some(Bytes::from(value)) });
+    };
+    put_place(origin, &mut put);
+    put(header::ATTEMPTS, "0".to_owned());
+    put(header::NOT_BEFORE, "0".to_owned());
+    record
+}
+
+fn put_place(origin: &Origin<'_>, put: &mut impl FnMut(&'static str, String)) {
+    put(header::TOPIC, origin.topic.to_string());
+    put(header::PARTITION, origin.partition.to_string());
+    put(header::OFFSET, origin.offset.to_string());
+    put(header::TIMESTAMP, origin.timestamp.0.to_string());
+    put(header::LOG, format!("{:016x}", origin.log));
+    put(header::EPOCH, origin.epoch.to_string());
+}
+
+/// Reads a record of such a topic. One that no subscription wrote is given back as it is.
 ///
 /// # Errors
 /// The record.
@@ -114,23 +139,25 @@ fn parse(record: &Record) -> Option<(Retried, u32, Timestamp, Timestamp)> {
         std::str::from_utf8(header.value.as_deref()?).ok()
     };
     let timestamp = |name: &str| number(text(name)?).map(Timestamp);
-    let chain = text(header::ERROR_CHAIN)?;
-    let mut last = Failure::new(text(header::ERROR_KIND)?, text(header::ERROR_MESSAGE)?);
-    last.chain = chain.lines().map(str::to_owned).collect();
+    let attempts = number(text(header::ATTEMPTS)?)?;
+    let failures = || {
+        let mut last = Failure::new(text(header::ERROR_KIND)?, text(header::ERROR_MESSAGE)?);
+        last.chain = text(header::ERROR_CHAIN)?.lines().map(str::to_owned).collect();
+        let first_at = timestamp(header::FIRST_FAILED_AT)?;
+        Some(Failures { first_at, last_at: timestamp(header::LAST_FAILED_AT)?, last, lapses_only: false })
+    };
+    let failures = failures();
+    if attempts > 0 && failures.is_none() {
+        return None;
+    }
     let retried = Retried {
         topic: TopicName::new(text(header::TOPIC)?).ok()?,
         partition: number(text(header::PARTITION)?)?,
         offset: number(text(header::OFFSET)?)?,
         log: u64::from_str_radix(text(header::LOG)?, 16).ok()?,
         epoch: Uuid::parse_str(text(header::EPOCH)?).ok()?,
-        failures: Failures {
-            first_at: timestamp(header::FIRST_FAILED_AT)?,
-            last_at: timestamp(header::LAST_FAILED_AT)?,
-            last,
-            lapses_only: false,
-        },
+        failures,
     };
-    let attempts = number(text(header::ATTEMPTS)?)?;
     Some((retried, attempts, timestamp(header::NOT_BEFORE)?, timestamp(header::TIMESTAMP)?))
 }
 
@@ -229,10 +256,36 @@ mod tests {
             offset: 7,
             log: 0xfeed,
             epoch: Uuid::from_u128(5),
-            failures: letter.failures.clone(),
+            failures: Some(letter.failures.clone()),
         };
         assert_eq!(waiting.retried, retried);
         assert_eq!((waiting.attempts, waiting.not_before), (1, Timestamp(9_000)));
+    }
+
+    /// What is queued is a first delivery, in an epoch of its own: as if it had never failed.
+    #[test]
+    fn what_is_queued_is_read_as_it_first_lay_without_attempts_or_failures() {
+        let (subscription, topic) = (GroupId::new("mail").unwrap(), TopicName::new("orders").unwrap());
+        let record = Record {
+            value: Some(Bytes::from_static(b"x")),
+            headers: vec![Header::new("ce_id", "1")],
+            timestamp: Timestamp(5),
+            ..Record::default()
+        };
+        let origin = Origin {
+            subscription: &subscription,
+            log: 1,
+            epoch: Uuid::from_u128(5),
+            topic: &topic,
+            partition: 3,
+            offset: 7,
+            timestamp: record.timestamp,
+        };
+        let kept = Record { timestamp: Timestamp(1_000), ..queued(&origin, record.clone()) };
+        let Waiting { record: read, retried, attempts, not_before } = read(kept).unwrap();
+        assert_eq!((read, attempts, not_before), (record, 0, Timestamp(0)));
+        assert_eq!((retried.offset, retried.epoch, retried.failures), (7, Uuid::from_u128(5), None));
+        assert_eq!(queue(&subscription).as_str(), "mail.queue");
     }
 
     /// Whoever may write to the topic may write anything: it is an event then, and no more.

@@ -16,6 +16,8 @@ pub enum JobKind {
     Shared,
     /// What the service keeps of a topic beside the log: the schemas that its values follow.
     Topic,
+    /// A replay, or another thing that takes long, with how far it has come.
+    Job,
 }
 
 impl JobKind {
@@ -26,6 +28,7 @@ impl JobKind {
             Self::Position => "position",
             Self::Shared => "shared",
             Self::Topic => "topic",
+            Self::Job => "job",
         }
     }
 }

@@ -17,6 +17,7 @@ mod idempotency_store;
 mod job_store;
 mod offset_store;
 mod record;
+mod schema_registry;
 mod schema_store;
 mod topic;
 mod topic_admin;
@@ -40,6 +41,10 @@ pub use idempotency_store::{
 pub use job_store::{Expected, JobKind, JobStore, Stored};
 pub use offset_store::{Committed, OffsetCommit, OffsetStore};
 pub use record::{Header, Headers, Record, StoredRecord, Timestamp};
+pub use schema_registry::{
+    Asked, RegistryAgainst, RegistryCheck, RegistryError, RegistryReference, RegistryRefusal, RegistrySchema,
+    RegistryVersion, SchemaRegistry,
+};
 pub use schema_store::{
     Fingerprint, RegisteredSchema, Revision, SchemaChange, SchemaChanged, SchemaId, SchemaKey, SchemaSetting,
     SchemaStore, StoredSchema, StoredSubject, SubjectVersion, VersionKey,
@@ -58,6 +63,7 @@ pub use {
     idempotency_store::MockIdempotencyStore,
     job_store::MockJobStore,
     offset_store::MockOffsetStore,
+    schema_registry::MockSchemaRegistry,
     schema_store::MockSchemaStore,
     topic_admin::MockTopicAdmin,
     webhooks::MockWebhooks,

@@ -8,14 +8,15 @@ use api_grpc::{
     GrpcConfig, Services,
     proto::{
         CreateSubscriptionRequest, CreateTopicRequest, Event, publisher_client::PublisherClient,
-        subscriber_client::SubscriberClient, subscriptions_client::SubscriptionsClient,
-        topics_client::TopicsClient,
+        replays_client::ReplaysClient, subscriber_client::SubscriberClient,
+        subscriptions_client::SubscriptionsClient, topics_client::TopicsClient,
     },
 };
 use domain::{
     Limits,
     event_schemas::EventSchemas,
     groups::Groups,
+    jobs::{JobPorts, Jobs, JobsConfig},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -84,10 +85,22 @@ impl Front {
             subscriptions.clone(),
             None,
         ));
+        let publisher = Arc::new(publisher);
+        let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
+        let jobs = Jobs::new(
+            job_ports,
+            publisher.clone(),
+            topics.clone(),
+            subscriptions.clone(),
+            limits.clone(),
+            Some(schemas.clone()),
+            JobsConfig::default(),
+        );
         let serving = watch::Sender::new(true);
         let draining = CancellationToken::new();
         let services = Services {
-            publisher: Arc::new(publisher),
+            publisher,
+            jobs,
             topics,
             subscriptions,
             groups,
@@ -113,6 +126,10 @@ impl Front {
 
     pub(crate) fn publisher(&self) -> PublisherClient<Channel> {
         PublisherClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn replays(&self) -> ReplaysClient<Channel> {
+        ReplaysClient::new(self.channel.clone())
     }
 
     pub(crate) fn topics(&self) -> TopicsClient<Channel> {

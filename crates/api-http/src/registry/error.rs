@@ -47,6 +47,7 @@ fn code(reason: Reason) -> u32 {
         Reason::TooLarge => 42209,
         Reason::InvalidRuleSet => 42210,
         Reason::Internal => 500,
+        Reason::NotSupported => 501,
         Reason::Store => 50001,
         Reason::Timeout => 50002,
     }
@@ -119,7 +120,9 @@ impl Refusal {
 
 impl From<SchemaError> for Refusal {
     fn from(error: SchemaError) -> Self {
-        Self { retry_after: error.retry_after(), ..Self::new(code(error.reason()), error.message()) }
+        // What a registry outside says is told by its own code.
+        let code = error.outside_code().unwrap_or_else(|| code(error.reason()));
+        Self { retry_after: error.retry_after(), ..Self::new(code, error.message()) }
     }
 }
 

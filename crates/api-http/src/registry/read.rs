@@ -28,6 +28,10 @@ const SCHEMA: [&str; 11] = [
     "deleted",
 ];
 
+const REFERENCE: [&str; 5] = ["name", "subject", "version", "properties", "tags"];
+/// Members of a reference that some clients write with null in every one.
+const OF_REFERENCES_ELSEWHERE: [&str; 2] = ["properties", "tags"];
+
 /// A schema, and where it is to be.
 pub(super) fn schema(body: &str) -> Result<(NewSchema, Position), Refusal> {
     let mut object = object(body, &SCHEMA)?;
@@ -70,7 +74,13 @@ fn number(object: &mut Object<'_>, name: &str) -> Result<Option<u32>, Refusal> {
 
 fn reference(field: &str, raw: &str) -> Result<NewReference, Refusal> {
     let refused = |error: Error| Refusal::of_request(&error);
-    let mut object = Object::at(field, raw, &["name", "subject", "version"]).map_err(refused)?;
+    let mut object = Object::at(field, raw, &REFERENCE).map_err(refused)?;
+    for member in OF_REFERENCES_ELSEWHERE {
+        if object.raw(member).is_some() {
+            let message = format!("`{field}.{member}` must be null, or left out: references have none here");
+            return Err(Refusal::new(422, message));
+        }
+    }
     let missing = |name: &str| Refusal::new(42201, format!("`{field}.{name}` is missing"));
     let name = object.string("name").map_err(refused)?.ok_or_else(|| missing("name"))?;
     let subject = object.string("subject").map_err(refused)?.ok_or_else(|| missing("subject"))?;
@@ -133,6 +143,9 @@ mod tests {
         assert_eq!(read.references[0].version, VersionSelector::Latest);
         assert_eq!(position, Position { id: Some(SchemaId(7)), version: None });
         assert!(read.metadata.is_some() && read.rule_set.is_none());
+        let body = r#"{"schema": "", "references":
+            [{"name": "a", "subject": "b", "version": 1, "properties": null, "tags": null}]}"#;
+        assert_eq!(schema(body).unwrap().0.references.len(), 1);
         assert_eq!(schema(r#"{"schema": "{}"}"#).unwrap().0.schema_type, SchemaType::Avro);
     }
 
@@ -148,6 +161,10 @@ mod tests {
             (r#"{"schema": "", "version": 5000000000}"#, 42202),
             (r#"{"schema": "", "references": [{}]}"#, 42201),
             (r#"{"schema": "", "references": [{"name": "a", "subject": "b", "version": 0}]}"#, 42202),
+            (
+                r#"{"schema": "", "references": [{"name": "a", "subject": "b", "version": 1, "tags": {}}]}"#,
+                422,
+            ),
         ] {
             assert_eq!(schema(body).unwrap_err().code, code, "{body}");
         }

@@ -2,7 +2,7 @@
 
 use domain::schemas::{
     SchemaType,
-    registry::{Config, Content, Registered, Schema},
+    registry::{Config, Registered, Schema},
 };
 use serde_json::{Map, Value, json};
 
@@ -18,8 +18,7 @@ pub(super) fn registered(registered: &Registered, text: &str) -> Value {
     shown.insert("subject".to_owned(), registered.subject.as_str().into());
     shown.insert("version".to_owned(), registered.version.into());
     shown.insert("id".to_owned(), schema.id.0.into());
-    shown.insert("guid".to_owned(), schema.guid().to_string().into());
-    content(&mut shown, schema.content(), text);
+    content(&mut shown, schema, text);
     if registered.deleted {
         shown.insert("deleted".to_owned(), true.into());
     }
@@ -29,13 +28,16 @@ pub(super) fn registered(registered: &Registered, text: &str) -> Value {
 /// A schema, with `text` for its own.
 pub(super) fn schema(schema: &Schema, text: &str) -> Map<String, Value> {
     let mut shown = Map::new();
-    shown.insert("guid".to_owned(), schema.guid().to_string().into());
-    content(&mut shown, schema.content(), text);
+    content(&mut shown, schema, text);
     shown
 }
 
 /// What is the default is left out, as older clients expect it: Avro, and no references.
-fn content(shown: &mut Map<String, Value>, content: &Content, text: &str) {
+fn content(shown: &mut Map<String, Value>, schema: &Schema, text: &str) {
+    if let Some(guid) = schema.guid() {
+        shown.insert("guid".to_owned(), guid.to_string().into());
+    }
+    let content = schema.content();
     if content.schema_type != SchemaType::Avro {
         shown.insert("schemaType".to_owned(), content.schema_type.as_str().into());
     }

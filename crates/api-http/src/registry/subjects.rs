@@ -50,8 +50,11 @@ pub(super) async fn register(
 ) -> Result<Value, Refusal> {
     let (schema, position) = read::schema(body)?;
     let registered = registry.register(subject, &schema, position, params.flag("normalize")?).await?;
-    let (id, guid) = (registered.schema.id.0, registered.schema.guid().to_string());
-    Ok(json!({"id": id, "version": registered.version, "guid": guid}))
+    let mut shown = json!({"id": registered.schema.id.0, "version": registered.version});
+    if let Some(guid) = registered.schema.guid() {
+        shown["guid"] = guid.to_string().into();
+    }
+    Ok(shown)
 }
 
 /// `GET /subjects/{subject}/versions/{version}`.

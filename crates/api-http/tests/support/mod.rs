@@ -11,6 +11,7 @@ use domain::{
     browse::Browser,
     event_schemas::EventSchemas,
     groups::Groups,
+    jobs::{JobPorts, Jobs, JobsConfig},
     lag::{LagConfig, LagMonitor},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
@@ -118,10 +119,22 @@ async fn services_and_backing(limits: Limits) -> (Services, watch::Sender<Health
         subscriptions.clone(),
         Some(monitor.clone()),
     ));
-    let up = Component { name: "embedded", up: true, details: vec![("nodeCount", json!(1))] };
+    let publisher = Arc::new(publisher);
+    let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
+    let jobs = Jobs::new(
+        job_ports,
+        publisher.clone(),
+        topics.clone(),
+        subscriptions.clone(),
+        limits.clone(),
+        Some(schemas.clone()),
+        JobsConfig::default(),
+    );
+    let up = Component { name: "embedded", up: true, needed: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {
-        publisher: Arc::new(publisher),
+        publisher,
+        jobs,
         browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
         groups,
         registry,

@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use domain::{
     Limits,
     filter::FilterLimits,
+    jobs::JobsConfig,
     lag::LagConfig,
     partition::PartitionStrategy,
     publish::{self, OnceConfig, Pattern, PublishConfig, RouteMatch},
@@ -81,6 +82,15 @@ impl Config {
             window: lag.window.0 as usize,
             windows_max: lag.partitions_max.0 as usize,
         })
+    }
+
+    /// How replays and other jobs are kept.
+    pub(crate) fn jobs(&self) -> JobsConfig {
+        JobsConfig {
+            keep_finished: self.jobs.keep_finished.0,
+            open_max: self.jobs.open_max.0 as usize,
+            shared: self.is_shared(),
+        }
     }
 
     /// What a subscription does with failures where nobody says.

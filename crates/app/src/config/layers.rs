@@ -61,7 +61,7 @@ impl Settings {
 
     /// Lays nested maps over what there is. Null says nothing.
     ///
-    /// Gives the keys that are known and have no effect in this version.
+    /// Gives the keys that are known and have no effect.
     pub(crate) fn lay_tree(&mut self, tree: &Value, origin: &Origin) -> Result<Vec<String>, ConfigError> {
         let mut flat = Vec::new();
         flatten(String::new(), tree, &mut flat);
@@ -164,7 +164,9 @@ impl Settings {
 }
 
 /// Keys and groups of a Spring service's file that stand elsewhere here, the more exact ones first.
-const MOVED: [(&str, &str); 8] = [
+const MOVED: [(&str, &str); 10] = [
+    ("schema.registry.", "schema-registry."),
+    ("spring.kafka.properties.schema.registry.", "schema-registry."),
     ("spring.kafka.", "kafka."),
     ("spring.data.redis.ssl.enabled", "redis.tls.enabled"),
     ("spring.data.redis.timeout", "redis.request-timeout"),
@@ -177,7 +179,7 @@ const MOVED: [(&str, &str); 8] = [
 
 /// What such files also hold and this version has nothing for. Said at start, not refused, so that a file
 /// can be shared.
-const WITHOUT_EFFECT: [&str; 10] = [
+const WITHOUT_EFFECT: [&str; 8] = [
     "spring.redis.client-",
     "spring.redis.lettuce.",
     "spring.redis.jedis.",
@@ -185,8 +187,6 @@ const WITHOUT_EFFECT: [&str; 10] = [
     "spring.data.redis.lettuce.",
     "spring.data.redis.jedis.",
     "spring.data.redis.repositories.",
-    "schema.registry.",
-    "schema-registry.",
     "event-streaming.monitoring.",
 ];
 

@@ -3,7 +3,7 @@
 use super::{
     ConfigError, DEFAULTS,
     layers::{Origin, Settings},
-    show, stores,
+    schemas, show, stores,
     values::{Config, LogBackend},
 };
 use serde_json::Value;
@@ -29,7 +29,9 @@ pub(crate) struct Loaded {
     pub(crate) log_because: String,
     /// Why claims are kept where they are.
     pub(crate) idempotency_because: String,
-    /// Settings that are known and have no effect in this version.
+    /// Why schemas are where they are.
+    pub(crate) schemas_because: String,
+    /// Settings that are known and have no effect.
     pub(crate) without_effect: Vec<String>,
     settings: Settings,
 }
@@ -93,10 +95,11 @@ pub(crate) fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut config = typed(&settings)?;
     let log_because = choose_log(&mut config, &settings);
     let idempotency_because = stores::choose(&mut config, &settings);
+    let schemas_because = schemas::choose(&mut config, &settings, &mut without_effect);
     let at_fault = |(key, problem): (&str, String)| wrong(&settings, key, problem);
     config.check().map_err(at_fault)?;
     config.publish().map_err(at_fault)?;
-    Ok(Loaded { config, log_because, idempotency_because, without_effect, settings })
+    Ok(Loaded { config, log_because, idempotency_because, schemas_because, without_effect, settings })
 }
 
 fn typed(settings: &Settings) -> Result<Config, ConfigError> {

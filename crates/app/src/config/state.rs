@@ -7,6 +7,7 @@ use super::{
 };
 use adapters_postgres::PostgresConfig;
 use adapters_redis::RedisConfig;
+use adapters_registry::RegistryConfig;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +49,8 @@ pub(crate) const BACKEND: &str = "state.backend";
 pub(crate) struct Servers {
     pub(crate) redis: Option<RedisConfig>,
     pub(crate) postgres: Option<PostgresConfig>,
+    /// The registry outside that schemas are in.
+    pub(crate) registry: Option<RegistryConfig>,
 }
 
 impl Config {
@@ -70,7 +73,7 @@ impl Config {
         Ok(())
     }
 
-    /// The servers that the state or claims are kept on. Reads the files of secrets and certificates.
+    /// The servers that the state, claims or schemas are kept on. Reads the files of secrets and certificates.
     ///
     /// # Errors
     /// The key at fault, and what is wrong with it.
@@ -82,6 +85,7 @@ impl Config {
         Ok(Servers {
             redis: redis.then(|| self.redis()).transpose()?,
             postgres: postgres.then(|| self.postgres()).transpose()?,
+            registry: self.outside_registry()?,
         })
     }
 }

@@ -265,7 +265,7 @@ impl Config {
 }
 
 /// The password as it is set, or the first line of its file, which beats it.
-fn password(set: &Secret, key: &'static str, file: &Path) -> Result<Option<String>, Wrong> {
+pub(super) fn password(set: &Secret, key: &'static str, file: &Path) -> Result<Option<String>, Wrong> {
     if file.as_os_str().is_empty() {
         return Ok((!set.0.is_empty()).then(|| set.0.clone()));
     }

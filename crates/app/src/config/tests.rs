@@ -157,7 +157,7 @@ fn a_file_of_a_spring_service_is_taken_and_what_has_no_effect_is_said() {
 fn a_file_of_a_team_that_has_everything_is_taken_as_it_is() {
     let (_file, sources) = file(
         "spring.kafka:\n  bootstrap-servers: localhost:9092\n\
-         schema.registry:\n  url: http://localhost:8081\n\
+         schema.registry:\n  url: http://localhost:8081\n  compatibility: FULL_TRANSITIVE\n\
          spring.redis:\n  host: localhost\n  port: 6379\n  database: 5\n  lettuce: {pool: {max-active: 8}}\n\
          event-streaming:\n  dlq:\n    enabled: true\n    max-retries: 3\n    retry-delay-ms: 5000\n  \
          consumer:\n    idempotency:\n      enabled: true\n      ttl: 3600\n  \
@@ -167,9 +167,11 @@ fn a_file_of_a_team_that_has_everything_is_taken_as_it_is() {
     let defaults = load(&Sources::default()).expect("good").config;
     assert_eq!(loaded.config.delivery(), defaults.delivery());
     assert!(loaded.config.servers().expect("good").redis.is_some(), "a Redis is named");
-    let without = ["event-streaming.monitoring.metrics-enabled", "schema.registry.url"];
+    let registry = loaded.config.servers().expect("good").registry.expect("a registry is named");
+    assert_eq!(registry.urls, ["http://localhost:8081"]);
     let pool = "spring.redis.lettuce.pool.max-active";
-    assert_eq!(loaded.without_effect, [without[0], without[1], pool]);
+    let monitoring = "event-streaming.monitoring.metrics-enabled";
+    assert_eq!(loaded.without_effect, [monitoring, pool, "schema-registry.compatibility"]);
 }
 
 #[test]

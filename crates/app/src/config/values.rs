@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) publish: Publish,
     pub(crate) delivery: Delivery,
     pub(crate) lag: Lag,
+    pub(crate) jobs: Jobs,
     pub(crate) limits: Limits,
     pub(crate) kafka: Kafka,
     pub(crate) redis: Redis,
@@ -169,6 +170,13 @@ pub(crate) struct Lag {
     pub(crate) sample_interval: Time,
     pub(crate) window: Count,
     pub(crate) partitions_max: Count,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Jobs {
+    pub(crate) keep_finished: Time,
+    pub(crate) open_max: Count,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -15,11 +15,13 @@
 mod appends;
 mod claims;
 mod jobs;
+mod registry;
 mod schemas;
 
 pub use appends::GuardedAppends;
 pub use claims::GuardedClaims;
 pub use jobs::GuardedJobs;
+pub use registry::GuardedRegistry;
 pub use schemas::GuardedSchemas;
 
 use crate::subscriptions::circuit::{Allowed, Circuit, CircuitConfig, Seen};
@@ -40,6 +42,10 @@ pub const STORE: CircuitConfig = CircuitConfig {
 
 /// When the circuit before a topic opens: only when nothing of what is appended is taken.
 pub const LOG: CircuitConfig = CircuitConfig { window: 20, least: 10, ratio: 1.0, connects: 10, ..STORE };
+
+/// When the circuit before a registry outside opens: sooner than before a store, as its calls are few, and have been
+/// tried again at each of its addresses by then.
+pub const REGISTRY: CircuitConfig = CircuitConfig { least: 3, ..STORE };
 
 /// A circuit around calls to one outside system. Shared by all who call it.
 #[derive(Debug)]

@@ -51,7 +51,7 @@ pub struct Incoming {
     pub passed_over: bool,
 }
 
-/// Where an event that came by a retry topic first lay, and what went wrong with it.
+/// Where an event first lay that came by a topic of the subscription's own, and what went wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retried {
     /// The topic.
@@ -64,8 +64,8 @@ pub struct Retried {
     pub log: u64,
     /// The epoch in which it was delivered from there.
     pub epoch: Uuid,
-    /// What went wrong.
-    pub failures: Failures,
+    /// What went wrong; `None` where it is to be delivered as if it never was.
+    pub failures: Option<Failures>,
 }
 
 /// Names one lease of one session of ownership.

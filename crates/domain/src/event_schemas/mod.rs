@@ -8,15 +8,18 @@
 //! | `media` | what a content type says of a value |
 //! | `writing` | JSON and bytes become framed values; framed ones are checked |
 //! | [`reading`] | framed values become JSON |
+//! | `guessing` | what reading can do without, and does not wait for |
 //!
 //! Invariants:
 //! 1. A topic without settings asks nothing of the registry, unless a value says by itself that it is framed: the
-//!    registry's failures are no matter of that topic's publishers.
+//!    registry's failures are no matter of that topic's publishers. Nor of its consumers, who wait a moment at most
+//!    for values that look like framed ones.
 //! 2. A value that was accepted for a topic whose schema is required can be read by the schema that its frame names.
 //! 3. Nothing is remembered of a schema that is not there for longer than a second, so that one that comes later is
 //!    found; what is there is remembered, and asked for once a batch at most.
 //! 4. Reading changes no record. What cannot be read keeps its bytes.
 
+mod guessing;
 mod media;
 pub mod reading;
 pub mod settings;
@@ -34,6 +37,7 @@ use crate::{
     schemas::registry::{Reason, Registry, SchemaError},
     topics::Topics,
 };
+use guessing::Guessing;
 use ports::{Clock, JobStore};
 use reading::Known;
 use settings::Settings;
@@ -47,6 +51,7 @@ pub struct EventSchemas {
     clock: Arc<dyn Clock>,
     settings: Settings,
     known: Known,
+    guessing: Guessing,
 }
 
 impl EventSchemas {
@@ -58,8 +63,8 @@ impl EventSchemas {
         jobs: Arc<dyn JobStore>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        let (settings, known) = (Settings::default(), Known::default());
-        Arc::new(Self { registry, topics, jobs, clock, settings, known })
+        let (settings, known, guessing) = (Settings::default(), Known::default(), Guessing::default());
+        Arc::new(Self { registry, topics, jobs, clock, settings, known, guessing })
     }
 }
 
@@ -71,8 +76,10 @@ impl fmt::Debug for EventSchemas {
 
 /// A failure of the registry while a value waits for a schema: nothing has had an effect.
 fn away(error: &SchemaError) -> Error {
+    let refused_outside = error.outside_code().is_some();
     match error.reason() {
-        Reason::Store | Reason::Timeout => {
+        Reason::SubjectNotFound | Reason::VersionNotFound | Reason::SchemaNotFound => error.clone().into(),
+        _ if refused_outside || matches!(error.reason(), Reason::Store | Reason::Timeout) => {
             let detail = format!("the schema of the value cannot be looked up: {error}");
             let after = error.retry_after().unwrap_or(Duration::from_secs(1));
             Error::new(ErrorCode::Unavailable, detail).with_retry_after(after)

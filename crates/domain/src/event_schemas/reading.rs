@@ -2,19 +2,19 @@
 //!
 //! A value is taken for a framed one where its topic has settings or its content type says so; and where neither
 //! says anything, as with producers that know nothing of CloudEvents, if it begins with a zero byte and the id of a
-//! schema that is known, and can be read by that.
+//! schema that is known, and can be read by that. That last is a guess, which nobody waits for (`guessing`).
 
-use super::{EventSchemas, TopicSchema, away, media::says_framed};
+use super::{EventSchemas, TopicSchema, away, guessing::Named, media::says_framed};
 use crate::{
+    browse::Browsed,
     error::Result,
     event::header,
     schemas::{
         ParsedSchema, SchemaType, framing,
-        registry::{Page, Reason, Subject},
+        registry::{Reason, SchemaError, Subject},
     },
 };
 use bytes::Bytes;
-use moka::future::Cache;
 use parking_lot::Mutex;
 use ports::{Header, Monotonic, Record, SchemaId, StoredRecord, TopicName};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -23,10 +23,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 const MISSING_FOR: Duration = Duration::from_secs(1);
 /// So many of them are remembered.
 const MISSING_MAX: usize = 1_000;
-/// How long it is remembered which version an id is.
-const NAMED_FOR: Duration = Duration::from_secs(60);
-/// So many of them are remembered.
-const NAMED_MAX: u64 = 10_000;
 
 /// A value as a client is to see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,29 +87,13 @@ impl Decoded {
     }
 }
 
-/// What is remembered of schemas between batches.
-pub(super) struct Known {
-    /// Which version of which subject an id is, as seen from a topic's subject.
-    named: Cache<(String, SchemaId), Arc<Named>>,
-    /// What was not there a moment ago, by context and id.
-    missing: Mutex<HashMap<(String, SchemaId), Monotonic>>,
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Self { named: Cache::new(NAMED_MAX), missing: Mutex::default() }
-    }
-}
-
-#[derive(Debug)]
-struct Named {
-    of: Option<(String, u32)>,
-    at: Monotonic,
-}
+/// What was not there a moment ago, by context and id.
+#[derive(Default)]
+pub(super) struct Known(Mutex<HashMap<(String, SchemaId), Monotonic>>);
 
 /// A schema that was looked for.
 #[derive(Clone)]
-enum Found {
+pub(super) enum Found {
     Schema(ParsedSchema, Arc<Named>),
     Missing,
     /// It is there, and is none that can be used.
@@ -139,7 +119,7 @@ impl EventSchemas {
     /// # Cancellation
     /// Has no effect but its answer.
     pub async fn read(&self, values: Vec<(&TopicName, &Record)>) -> Vec<Result<ShownValue>> {
-        let mut batch = Batch { schemas: self, settings: HashMap::new(), found: HashMap::new() };
+        let mut batch = Batch { schemas: self, settings: HashMap::new(), found: HashMap::new(), guesses: 0 };
         let mut shown = Vec::with_capacity(values.len());
         for (topic, record) in values {
             shown.push(batch.read(topic, record).await);
@@ -149,71 +129,75 @@ impl EventSchemas {
         shown
     }
 
+    /// The values of what is shown to people, who look again: one that cannot be read for now is shown as one that
+    /// cannot be read.
+    ///
+    /// # Cancellation
+    /// Has no effect but its answer.
+    pub async fn shown(&self, events: impl IntoIterator<Item = &Browsed>) -> Vec<ShownValue> {
+        let values = events.into_iter().map(|browsed| (&browsed.topic, &browsed.record.record)).collect();
+        let shown =
+            |value: Result<_>| value.unwrap_or_else(|e| ShownValue::Undecodable(e.detail().to_owned()));
+        self.read(values).await.into_iter().map(shown).collect()
+    }
+
     /// Looks for a schema as a topic with this subject sees it.
     async fn find(&self, subject: &str, id: SchemaId) -> Result<Found> {
-        let context = Subject::parse(subject).map_or_else(|_| ".".to_owned(), |it| it.context().to_owned());
-        let missing = (context, id);
-        let now = self.clock.monotonic();
-        if self.known.missing.lock().get(&missing).is_some_and(|at| now.since(*at) < MISSING_FOR) {
+        if self.is_missing(subject, id) {
             return Ok(Found::Missing);
         }
         match self.registry.parsed_by_id(id, Some(subject)).await {
-            Ok(schema) => Ok(Found::Schema(schema, self.named(subject, id, now).await)),
-            Err(error) => match error.reason() {
-                Reason::SchemaNotFound => {
-                    let mut known = self.known.missing.lock();
-                    if known.len() >= MISSING_MAX {
-                        known.clear();
-                    }
-                    known.insert(missing, now);
-                    Ok(Found::Missing)
-                }
-                Reason::Store | Reason::Timeout => Err(away(&error)),
-                _ => Ok(Found::Unusable(error.to_string())),
-            },
+            Ok(schema) => Ok(Found::Schema(schema, self.named(subject, id).await)),
+            Err(error) => found(self, subject, id, &error),
         }
     }
 
-    /// Which version an id is: of this subject, else of another one.
-    async fn named(&self, subject: &str, id: SchemaId, now: Monotonic) -> Arc<Named> {
-        let key = (subject.to_owned(), id);
-        if let Some(named) = self.known.named.get(&key).await
-            && now.since(named.at) < NAMED_FOR
-        {
-            return named;
-        }
-        let here = match self.registry.current(subject).await {
-            Ok(found) => found.versions.iter().rfind(|version| version.id == id).map(|it| it.version),
-            Err(_) => None,
-        };
-        let of = match here {
-            Some(version) => Some((subject.to_owned(), version)),
-            None => {
-                let page = Page { offset: 0, limit: Some(1) };
-                // A name that cannot be had is left out; the value can be read without.
-                let uses =
-                    self.registry.versions_of_id(id, context_alone(subject).as_deref(), true, page).await;
-                let first = uses.ok().and_then(|uses| uses.into_iter().next());
-                first.map(|used| (used.subject, used.version))
-            }
-        };
-        let named = Arc::new(Named { of, at: now });
-        self.known.named.insert(key, named.clone()).await;
-        named
+    /// Whether a schema was not there a moment ago.
+    pub(super) fn is_missing(&self, subject: &str, id: SchemaId) -> bool {
+        let now = self.clock.monotonic();
+        self.known.0.lock().get(&missing(subject, id)).is_some_and(|at| now.since(*at) < MISSING_FOR)
     }
 }
 
-/// The context of a subject, as it stands where a subject may; `None` for the default one.
-fn context_alone(subject: &str) -> Option<String> {
-    let subject = Subject::parse(subject).ok()?;
-    (subject.context() != ".").then(|| format!(":{}:", subject.context()))
+/// As what a schema counts that was looked for and is not had.
+pub(super) fn found(
+    schemas: &EventSchemas,
+    subject: &str,
+    id: SchemaId,
+    error: &SchemaError,
+) -> Result<Found> {
+    match error.reason() {
+        Reason::SchemaNotFound => {
+            let mut known = schemas.known.0.lock();
+            if known.len() >= MISSING_MAX {
+                known.clear();
+            }
+            known.insert(missing(subject, id), schemas.clock.monotonic());
+            Ok(Found::Missing)
+        }
+        Reason::Store | Reason::Timeout => Err(away(error)),
+        // What it refers to is not there.
+        Reason::SubjectNotFound | Reason::VersionNotFound => Ok(Found::Unusable(error.to_string())),
+        // What a registry outside refuses otherwise, it refuses the service; nothing is said of the value.
+        _ if error.outside_code().is_some() => Err(away(error)),
+        _ => Ok(Found::Unusable(error.to_string())),
+    }
+}
+
+/// Under what is remembered that a schema is not there.
+fn missing(subject: &str, id: SchemaId) -> (String, SchemaId) {
+    let context = Subject::parse(subject).map_or_else(|_| ".".to_owned(), |it| it.context().to_owned());
+    (context, id)
 }
 
 /// One batch that is being read.
 struct Batch<'a> {
     schemas: &'a EventSchemas,
     settings: HashMap<&'a TopicName, Option<Arc<TopicSchema>>>,
-    found: HashMap<(&'a TopicName, SchemaId), Result<Found>>,
+    /// Of those that were guessed, and of those that are known to be one.
+    found: HashMap<(&'a TopicName, SchemaId, bool), Result<Found>>,
+    /// How often the registry was asked for a guess.
+    guesses: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -231,14 +215,19 @@ impl<'a> Batch<'a> {
         };
         // Without a word of anybody it may be anything that begins with a zero.
         let is_guess = !says_so && setting.is_none();
-        let found = match self.found.get(&(topic, id)) {
+        let found = match self.found.get(&(topic, id, is_guess)) {
             Some(found) => found.clone(),
             None => {
-                let found = match &setting {
-                    Some(setting) => self.schemas.find(&setting.subject, id).await,
-                    None => self.schemas.find(&format!("{topic}-value"), id).await,
+                let subject = match &setting {
+                    Some(setting) => setting.subject.clone(),
+                    None => format!("{topic}-value"),
                 };
-                self.found.insert((topic, id), found.clone());
+                let found = if is_guess {
+                    Ok(self.schemas.guess(&subject, id, &mut self.guesses).await)
+                } else {
+                    self.schemas.find(&subject, id).await
+                };
+                self.found.insert((topic, id, is_guess), found.clone());
                 found
             }
         };

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode, Result},
+    event::Event,
     event_schemas::{EventSchemas, Writer},
     limits::Limits,
-    partition::Partitioner,
+    partition::{self, Partitioner},
     topics::{TopicMeta, Topics},
 };
 use bytestring::ByteString;
@@ -217,6 +218,14 @@ impl Core {
             records: Vec::with_capacity(capacity),
             items: Vec::with_capacity(capacity),
         })
+    }
+
+    pub(super) fn partition_for(&self, topic: &TopicName, record: &Record, partitions: u32) -> PartitionId {
+        let state = self.state(topic);
+        match &record.key {
+            Some(key) if state.partitioner.goes_by_key() => partition::by_hash(key, partitions),
+            _ => state.partitioner.choose(&Event::from_record(record), partitions),
+        }
     }
 
     fn state(&self, topic: &TopicName) -> Arc<TopicState> {

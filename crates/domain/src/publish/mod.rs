@@ -33,7 +33,7 @@ use background::Background;
 use bytestring::ByteString;
 use flow::{Core, Trace, WhenLate};
 use parking_lot::RwLock;
-use ports::{Clock, Effect, EventLog, IdempotencyStore, Monotonic};
+use ports::{Clock, Effect, EventLog, IdempotencyStore, Monotonic, PartitionId, Record, TopicName};
 use respond_async::Buffer;
 use std::sync::{Arc, atomic::AtomicUsize};
 
@@ -146,6 +146,11 @@ impl Publisher {
         }
         let results = prepared.finish();
         nothing_accepted(&results).map_or(Ok(results), Err)
+    }
+
+    /// The partition that a record goes to by the rules of its topic, which has so many.
+    pub(crate) fn partition_for(&self, topic: &TopicName, record: &Record, partitions: u32) -> PartitionId {
+        self.core.partition_for(topic, record, partitions)
     }
 
     /// Takes the events of one request to be published later, all or none, and answers their ids in order.

@@ -204,6 +204,9 @@ pub struct Definition {
     /// Retry topics that it had when it was another, and that are to be emptied.
     #[serde(default, with = "as_texts", skip_serializing_if = "Vec::is_empty")]
     pub emptying: Vec<TopicName>,
+    /// Whether it has a queue of events that are delivered to it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub queue: bool,
     /// When it was replaced last, in epoch milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replaced_at_ms: i64,
@@ -290,18 +293,22 @@ impl Definition {
         }
     }
 
-    /// The topics of its own in which retries wait, or still do since it was another.
+    /// The topics of its own in which events wait for it: retries, or some still since it was another; and its queue.
     pub fn retry_topics(&self) -> Vec<TopicName> {
         let tiers = self.retry.tiers().into_iter().map(|delay| retry_topic::topic(&self.name, delay));
         let mut topics: Vec<_> = tiers.collect();
         let left = self.emptying.iter().filter(|topic| !topics.contains(topic)).cloned().collect::<Vec<_>>();
         topics.extend(left);
+        topics.extend(self.queue.then(|| retry_topic::queue(&self.name)));
         topics
     }
 
-    /// Whether a topic is of the subscription's own, for retries.
+    /// Whether a topic is of the subscription's own, for retries or its queue.
     pub(super) fn is_retry_topic(&self, topic: &TopicName) -> bool {
-        topic.as_str().strip_prefix(self.name.as_str()).is_some_and(|rest| rest.starts_with(".retry."))
+        topic
+            .as_str()
+            .strip_prefix(self.name.as_str())
+            .is_some_and(|rest| rest.starts_with(".retry.") || rest == ".queue")
     }
 
     /// What becomes of what cannot be handled.
@@ -401,6 +408,7 @@ pub(super) fn decide(
         dead_letter: Some(dead_letter),
         dedup,
         emptying: Vec::new(),
+        queue: false,
         replaced_at_ms: 0,
         settled_at_ms: 0,
         deleting_since_ms: None,

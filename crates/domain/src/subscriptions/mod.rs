@@ -25,6 +25,7 @@ pub use counts::HandlerCounts;
 pub(crate) use definition::one_of;
 pub use dispatch::HandlerOptions;
 pub use expressions::{ExpressionError, ExpressionErrors};
+pub(crate) use replacing::Queue;
 
 pub use definition::{
     Cause, Definition, DeliveryMode, NewSubscription, Paused, Payload, StartSpec, State, SubscriptionView,
@@ -684,6 +685,14 @@ impl Subscriptions {
 
     fn ack_ids(&self) -> Result<&AckIds> {
         self.ack_ids.get().ok_or_else(|| Error::new(ErrorCode::Unavailable, "the service is starting"))
+    }
+
+    /// A subscription's definition, as this replica knows it.
+    ///
+    /// # Errors
+    /// `subscription_not_found`.
+    pub fn definition(&self, name: &str) -> Result<Arc<Definition>> {
+        Ok(self.entry(name)?.definition.clone())
     }
 
     fn entry(&self, name: &str) -> Result<Arc<Entry>> {

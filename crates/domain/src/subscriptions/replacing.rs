@@ -10,13 +10,16 @@
 use super::{
     Definition, DeliveryMode, Entry, NewSubscription, StartSpec, SubscriptionView, Subscriptions,
     definition::{self, Cause, Place},
+    engine::log_hash,
     store,
 };
 use crate::{
+    dead_letter::{HEADROOM_BYTES, Origin, partition_of},
     delivery::commit_map::Epoch,
     error::{Error, ErrorCode, Result},
+    retry_topic,
 };
-use ports::{Offset, Position, TopicName, TopicPartition};
+use ports::{Offset, PartitionId, Position, Record, TopicName, TopicPartition};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
@@ -30,6 +33,39 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DELETING_AT_MOST: Duration = Duration::from_secs(30);
 /// How long after the last delivery under an old definition another replica may take to learn of the new one.
 const REPLICAS_KNOW_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where events wait that are to be delivered to one subscription alone.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    /// The topic.
+    pub(crate) topic: TopicName,
+    /// How many partitions it has.
+    pub(crate) partitions: u32,
+    definition: Arc<Definition>,
+}
+
+impl Queue {
+    /// The record that waits there, and its partition: that of its key, so that a key's order holds. `epoch` tells its
+    /// delivery from others of the same event; `log` is the id of the topic that it first lay in.
+    pub(crate) fn record(
+        &self,
+        (log, topic, partition, offset): (&str, &TopicName, PartitionId, Offset),
+        epoch: Uuid,
+        record: Record,
+    ) -> (PartitionId, Record) {
+        let origin = Origin {
+            subscription: &self.definition.name,
+            log: log_hash(&self.definition.uid, log),
+            epoch,
+            topic,
+            partition,
+            offset,
+            timestamp: record.timestamp,
+        };
+        let to = partition_of(&record, &origin.id(), self.partitions);
+        (to, retry_topic::queued(&origin, record))
+    }
+}
 
 impl Subscriptions {
     /// Replaces a subscription's definition. Its name, its progress, and whether it is paused stay. `revision` is
@@ -95,6 +131,39 @@ impl Subscriptions {
             let _ = store::change(jobs, definition, |kept| kept.deleting_since_ms = None).await;
         }
         removed
+    }
+
+    /// The queue of a subscription, made where it has none yet: its engine then joins its group anew, so that what is
+    /// out is decided first.
+    ///
+    /// # Errors
+    /// `subscription_not_found`, also where it is another one of that name than `uid`; what the log says.
+    pub(crate) async fn queue(&self, name: &str, uid: Uuid) -> Result<Queue> {
+        let same = |entry: &Entry| {
+            if entry.definition.uid == uid {
+                return Ok(());
+            }
+            let detail = format!("subscription `{name}` was deleted, and there is another one of that name");
+            Err(Error::new(ErrorCode::SubscriptionNotFound, detail))
+        };
+        let mut entry = self.entry(name)?;
+        same(&entry)?;
+        let topic = retry_topic::queue(&entry.definition.name);
+        if !entry.definition.queue {
+            let _changing = self.changing.lock().await;
+            entry = self.entry(name)?;
+            same(&entry)?;
+            if !entry.definition.queue {
+                self.topics.derive(&topic, &entry.definition.topics[0], HEADROOM_BYTES).await?;
+                let (changed, _) =
+                    store::change(&*self.ports.jobs, &entry.definition, |kept| kept.queue = true).await?;
+                let lease = entry.definition.lease();
+                entry = self.go_on_as(&entry, changed, lease).await?;
+            }
+        }
+        let missing = || Error::new(ErrorCode::Unavailable, format!("topic `{topic}` is not there yet"));
+        let meta = self.topics.meta_if_there(&topic).await?.ok_or_else(missing)?;
+        Ok(Queue { topic, partitions: meta.partitions, definition: entry.definition.clone() })
     }
 
     /// Has an engine go on under another definition.
@@ -219,7 +288,7 @@ impl Subscriptions {
 
     async fn follow(&self, entry: &Arc<Entry>, kept: Definition) -> Result<()> {
         let known = &entry.definition;
-        if (known.revision, &known.emptying) != (kept.revision, &kept.emptying) {
+        if (known.revision, &known.emptying, known.queue) != (kept.revision, &kept.emptying, kept.queue) {
             self.go_on_as(entry, kept, known.lease()).await?;
         } else if known.paused != kept.paused {
             entry.engine.pause(kept.paused.as_ref().map(Cause::of)).await?;
@@ -291,6 +360,7 @@ fn replaced(old: &Definition, decided: &Definition, places: &BTreeMap<TopicParti
         created_at_ms: old.created_at_ms,
         paused: old.paused.clone(),
         revision: old.revision + 1,
+        queue: old.queue,
         ..decided.clone()
     };
     let stays = |partition: &TopicPartition| {

@@ -6,6 +6,7 @@
 
 pub(crate) mod consuming;
 mod log;
+pub(crate) mod registry;
 mod store;
 
 pub(crate) use log::{Append, ScriptedLog};
@@ -17,6 +18,7 @@ use bytestring::ByteString;
 use domain::{
     Event, Limits,
     publish::{Item, PublishConfig, PublishContext, Publisher},
+    subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
     topics::{NewTopic, TopicDefaults, Topics},
 };
 use ports::{Clock, Position, ReadLimits, StoredRecord, TopicName, TopicPartition};
@@ -68,6 +70,20 @@ impl World {
             self.config.clone(),
             Some(self.store.clone()),
         ))
+    }
+
+    /// Subscriptions of a process, none of which has begun.
+    pub(crate) fn subscriptions(&self) -> Arc<Subscriptions> {
+        let ports = SubscriptionPorts {
+            log: self.memory.log(),
+            membership: self.memory.membership(),
+            offsets: self.memory.offsets(),
+            jobs: self.memory.jobs(),
+            idempotency: self.memory.idempotency(),
+            clock: self.clock.clone(),
+        };
+        let limits = Arc::new(self.limits.clone());
+        Subscriptions::new(ports, self.topics(), limits, DeliveryConfig::default())
     }
 
     /// All records of a topic, by partition and offset.

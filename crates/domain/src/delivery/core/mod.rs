@@ -161,7 +161,7 @@ impl PartitionCore {
             None => State::Ready,
         };
         let mut event = Event::new(incoming.record, lane, incoming.attempts.max(counted), state);
-        event.failures = incoming.retried.as_ref().map(|retried| Box::new(retried.failures.clone()));
+        event.failures = incoming.retried.as_ref().and_then(|of| of.failures.clone()).map(Box::new);
         event.retried = incoming.retried;
         event.alone = event.is_last_after_lapses(self.config.deliveries_max);
         let (bytes, used_up) = (event.bytes, self.is_used_up(event.attempts));

@@ -82,6 +82,15 @@ impl Cache {
         self.contents.insert(key, kept).await;
     }
 
+    /// A parsed schema that is kept here. What is not is no miss: nothing is loaded for it.
+    pub(super) async fn parsed(&self, key: &SchemaKey) -> Option<ParsedSchema> {
+        let found = self.parsed.get(key).await;
+        if found.is_some() {
+            self.count(true);
+        }
+        found
+    }
+
     /// A parsed schema, parsed where it is not kept.
     pub(super) async fn parsed_or(
         &self,

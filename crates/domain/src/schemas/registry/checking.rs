@@ -83,6 +83,9 @@ impl Registry {
         normalize: bool,
     ) -> Result<Check> {
         let subject = Subject::parse(subject)?;
+        if let Some(outside) = self.home_outside() {
+            return outside.check(&subject, schema, against, normalize).await;
+        }
         let stored = self.stored(&subject).await?;
         let in_force = self.in_force(&subject).await?;
         let read = self.read(&subject, schema, normalize || in_force.normalize, false).await?;

@@ -24,7 +24,7 @@ impl Registry {
         let versions = self
             .change(|| {
                 async move {
-                    let revision = self.store.revision().await?;
+                    let revision = self.store()?.revision().await?;
                     let stored = self.subject(subject, true).await?;
                     let is_live = super::is_live(&stored);
                     if permanent && is_live {
@@ -65,7 +65,7 @@ impl Registry {
         let subject = &Subject::parse(subject)?;
         let (number, is_last) = self
             .change(|| async move {
-                let revision = self.store.revision().await?;
+                let revision = self.store()?.revision().await?;
                 let stored = self.subject(subject, true).await?;
                 // The latest to be deleted is a live one; the latest to be removed any.
                 let found = match version {
@@ -113,7 +113,7 @@ impl Registry {
         } else {
             SchemaChange::Delete { subject: name, versions }
         };
-        self.store.change(revision, change).await?;
+        self.store()?.change(revision, change).await?;
         self.cache.changed();
         if permanent {
             for version in &stored.versions {
@@ -132,7 +132,7 @@ impl Registry {
         versions: &[u32],
         permanent: bool,
     ) -> Result<()> {
-        let referrers = self.store.referrers(&stored.name).await?;
+        let referrers = self.store()?.referrers(&stored.name).await?;
         let mut asked = BTreeSet::new();
         for (version, referrer) in referrers.iter().filter(|(version, _)| versions.contains(version)) {
             if !asked.insert(referrer) {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorCode};
 use crate::schemas::SchemaProblem;
-use ports::{Effect, ErrorKind, PortError, Retry};
+use ports::{Effect, ErrorKind, PortError, RegistryError, RegistryRefusal, Retry};
 use std::{fmt, time::Duration};
 
 /// The result of a call to the registry.
@@ -53,6 +53,8 @@ pub enum Reason {
     InvalidRuleSet,
     /// Something else of the request is wrong.
     InvalidRequest,
+    /// It is not done here: the schemas are in a registry outside.
+    NotSupported,
     /// The store does not serve.
     Store,
     /// The store did not answer in time.
@@ -71,6 +73,8 @@ struct Inner {
     message: String,
     retry_after: Option<Duration>,
     effect: Option<Effect>,
+    /// The code of a registry outside that refused.
+    code: Option<u32>,
     /// Whether a change came too late for the revision that it was decided on.
     lost: bool,
 }
@@ -83,6 +87,7 @@ impl SchemaError {
             message: message.into(),
             retry_after: None,
             effect: None,
+            code: None,
             lost: false,
         }))
     }
@@ -123,6 +128,11 @@ impl SchemaError {
         self.0.retry_after
     }
 
+    /// The code with which a registry outside refused; its first three digits are an HTTP status.
+    pub fn outside_code(&self) -> Option<u32> {
+        self.0.code
+    }
+
     /// Whether the failed call may have had its effect; said where the store did not serve.
     pub fn effect(&self) -> Option<Effect> {
         self.0.effect
@@ -131,6 +141,13 @@ impl SchemaError {
 
 impl From<PortError> for SchemaError {
     fn from(error: PortError) -> Self {
+        Self::of_port(&error, "the store of schemas")
+    }
+}
+
+impl SchemaError {
+    /// A failure of what `who` names.
+    fn of_port(error: &PortError, who: &str) -> Self {
         let reason = match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Denied | ErrorKind::Conflict => {
                 Reason::Store
@@ -148,7 +165,7 @@ impl From<PortError> for SchemaError {
         };
         let message = match reason {
             Reason::TooLarge => error.detail().to_owned(),
-            _ => format!("the store of schemas: {}", error.detail()),
+            _ => format!("{who}: {}", error.detail()),
         };
         let mut mapped = Self::new(reason, message);
         mapped.0.lost = error.kind() == ErrorKind::Conflict;
@@ -159,6 +176,51 @@ impl From<PortError> for SchemaError {
             mapped.0.effect = Some(error.effect());
         }
         mapped
+    }
+}
+
+impl From<RegistryError> for SchemaError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Failed(error) => Self::of_port(&error, "the schema registry"),
+            RegistryError::Refused(refusal) => {
+                let mut mapped = Self::new(of_refusal(&refusal), refusal.message);
+                mapped.0.code = Some(refusal.code);
+                mapped
+            }
+        }
+    }
+}
+
+/// The reason of another registry's code.
+fn of_refusal(refusal: &RegistryRefusal) -> Reason {
+    match refusal.code {
+        40401 => Reason::SubjectNotFound,
+        40402 => Reason::VersionNotFound,
+        40404 => Reason::SubjectSoftDeleted,
+        40405 => Reason::SubjectNotSoftDeleted,
+        40406 => Reason::VersionSoftDeleted,
+        40407 => Reason::VersionNotSoftDeleted,
+        40408 => Reason::ConfigNotSet,
+        40409 => Reason::ModeNotSet,
+        42201 => Reason::InvalidSchema,
+        42202 => Reason::InvalidVersion,
+        42203 => Reason::InvalidLevel,
+        42204 => Reason::InvalidMode,
+        42205 => Reason::NotPermitted,
+        42206 => Reason::ReferenceExists,
+        42207 => Reason::IdMismatch,
+        42208 => Reason::InvalidSubject,
+        42209 => Reason::TooLarge,
+        42210 => Reason::InvalidRuleSet,
+        _ => match refusal.status() {
+            // It is the service that may not, which whoever asked cannot mend.
+            401 | 403 => Reason::Store,
+            404 => Reason::SchemaNotFound,
+            409 => Reason::Incompatible,
+            413 => Reason::TooLarge,
+            _ => Reason::InvalidRequest,
+        },
     }
 }
 
@@ -192,6 +254,7 @@ impl From<SchemaError> for Error {
             | Reason::InvalidRuleSet
             | Reason::InvalidRequest => ErrorCode::InvalidRequest,
             Reason::TooLarge => ErrorCode::RequestTooLarge,
+            Reason::NotSupported => ErrorCode::NotSupported,
             Reason::Store => ErrorCode::Unavailable,
             Reason::Timeout => ErrorCode::Timeout,
             Reason::Internal => ErrorCode::Internal,

@@ -64,6 +64,10 @@ impl Registry {
         deleted: Deleted,
         page: Page,
     ) -> Result<Vec<String>> {
+        if let Some(outside) = self.home_outside() {
+            let names = outside.subjects(deleted).await?;
+            return Ok(page.of(names.into_iter().filter(|name| prefix.matches(name)), NAMES_MAX));
+        }
         let (mut passed, limit) = (0, page.limit(NAMES_MAX));
         let mut found = Vec::new();
         self.each_subject(&prefix.kept(), |subject| {
@@ -91,6 +95,9 @@ impl Registry {
     /// `SubjectNotFound`.
     pub async fn versions(&self, subject: &str, deleted: Deleted, page: Page) -> Result<Vec<u32>> {
         let subject = Subject::parse(subject)?;
+        if let Some(outside) = self.home_outside() {
+            return Ok(page.of(outside.versions(&subject, deleted).await?, NAMES_MAX));
+        }
         let stored = self.subject(&subject, deleted != Deleted::Without).await?;
         let wanted = stored.versions.iter().filter(|version| deleted.has(version));
         Ok(page.of(wanted.map(|version| version.version), NAMES_MAX))
@@ -154,7 +161,7 @@ impl Registry {
     ) -> Result<Vec<VersionKey>> {
         let key = SchemaKey { context: context_of(subject)?, id };
         let uses = self.uses(&key, deleted).await?;
-        if uses.is_empty() && self.store.uses(&key).await?.is_empty() {
+        if uses.is_empty() && self.uses(&key, true).await?.is_empty() {
             return Err(SchemaError::schema_not_found(id));
         }
         let named = subject.map(Subject::parse_scope).transpose()?.filter(|named| !named.name().is_empty());
@@ -197,7 +204,7 @@ impl Registry {
         let number =
             version.of(&stored, true).ok_or_else(|| SchemaError::version_not_found(version))?.version;
         let mut found = BTreeSet::new();
-        for (to, referrer) in self.store.referrers(&stored.name).await? {
+        for (to, referrer) in self.store()?.referrers(&stored.name).await? {
             if to == number && !self.uses(&referrer, deleted).await?.is_empty() {
                 found.insert(referrer.id);
             }
@@ -226,7 +233,7 @@ impl Registry {
     ) -> Result<()> {
         let mut after = None;
         loop {
-            let page = self.store.list(prefix, after.take(), PAGE).await?;
+            let page = self.store()?.list(prefix, after.take(), PAGE).await?;
             let is_last = page.len() < PAGE;
             after = page.last().map(|subject| subject.name.clone());
             for subject in page {

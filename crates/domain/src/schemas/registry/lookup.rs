@@ -5,6 +5,7 @@ use super::{
     content::{Content, guid},
     error::{Reason, Result, SchemaError},
     is_live, live,
+    outside::Found,
     registering::NewSchema,
     subject::{Subject, context_of},
 };
@@ -18,7 +19,8 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) content: Content,
-    pub(super) fingerprint: Fingerprint,
+    /// `None` where a registry outside gives schemas none.
+    pub(super) fingerprint: Option<Fingerprint>,
 }
 
 /// A schema, whatever it is a version of.
@@ -28,7 +30,7 @@ pub struct Schema {
     pub context: String,
     /// Its id.
     pub id: SchemaId,
-    kept: Arc<Kept>,
+    pub(super) kept: Arc<Kept>,
 }
 
 impl Schema {
@@ -37,9 +39,10 @@ impl Schema {
         &self.kept.content
     }
 
-    /// Its GUID, the same wherever its content is registered.
-    pub fn guid(&self) -> Uuid {
-        guid(self.kept.fingerprint)
+    /// Its GUID, the same wherever its content is registered; `None` where it is of a registry outside that gives
+    /// schemas none.
+    pub fn guid(&self) -> Option<Uuid> {
+        self.kept.fingerprint.map(guid)
     }
 }
 
@@ -126,6 +129,12 @@ impl Registry {
         self.parsed(&SchemaKey { context: context_of(context)?, id }).await
     }
 
+    /// As [`Self::parsed_by_id`], of what is in memory alone: asks nobody, and waits for nothing.
+    pub async fn parsed_in_memory(&self, id: SchemaId, context: Option<&str>) -> Option<ParsedSchema> {
+        let context = context_of(context).ok()?;
+        self.cache.parsed(&SchemaKey { context, id }).await
+    }
+
     /// The greatest id that a version has in a context; `None` where there is no version.
     pub async fn max_id(&self, context: Option<&str>) -> Result<Option<SchemaId>> {
         let context = context_of(context)?;
@@ -152,7 +161,7 @@ impl Registry {
 
     /// Where the schema of a GUID is, by context and id; empty where it is not.
     pub async fn ids_of_guid(&self, guid: Uuid) -> Result<Vec<SchemaKey>> {
-        Ok(self.store.find(Fingerprint(guid.into_bytes())).await?)
+        Ok(self.store()?.find(Fingerprint(guid.into_bytes())).await?)
     }
 
     /// A version of a subject, as it is now.
@@ -166,6 +175,9 @@ impl Registry {
         deleted: bool,
     ) -> Result<Registered> {
         let subject = Subject::parse(subject)?;
+        if let Some(outside) = self.home_outside() {
+            return self.keep(outside.version(&subject, version, deleted).await?).await;
+        }
         let stored = self.subject(&subject, deleted).await?;
         let found = version.of(&stored, deleted).ok_or_else(|| SchemaError::version_not_found(version))?;
         self.registered(&stored, found).await
@@ -179,8 +191,19 @@ impl Registry {
     pub async fn current(&self, subject: &str) -> Result<Arc<StoredSubject>> {
         let subject = Subject::parse(subject)?;
         let name = subject.qualified();
-        let load = async { self.subject(&subject, false).await.map(Arc::new) };
-        self.cache.subject_or(&name, self.clock.monotonic(), load).await
+        let now = self.clock.monotonic();
+        let load = async {
+            match self.home_outside() {
+                Some(outside) => {
+                    let (stored, latest) = outside.current(&subject, now, self.config.versions_max).await?;
+                    self.keep(latest).await?;
+                    Ok(Arc::new(stored))
+                }
+                None => self.subject(&subject, false).await.map(Arc::new),
+            }
+        };
+        // Boxed, as what loads it is large, and hardly ever made.
+        self.cache.subject_or(&name, now, Box::pin(load)).await
     }
 
     /// The version under which a subject has a schema, live ones only unless `deleted`.
@@ -195,6 +218,9 @@ impl Registry {
         deleted: bool,
     ) -> Result<Registered> {
         let subject = Subject::parse(subject)?;
+        if let Some(outside) = self.home_outside() {
+            return self.keep(outside.lookup(&subject, schema, normalize, deleted).await?).await;
+        }
         let stored = self.subject(&subject, deleted).await?;
         let normalize = normalize || self.in_force(&subject).await?.normalize;
         let read = self.read(&subject, schema, normalize, true).await?;
@@ -236,7 +262,7 @@ impl Registry {
 
     /// A subject as it is kept, if it has any version.
     pub(super) async fn stored(&self, subject: &Subject) -> Result<Option<StoredSubject>> {
-        Ok(self.store.subjects(vec![subject.qualified()]).await?.into_iter().next().flatten())
+        Ok(self.store()?.subjects(vec![subject.qualified()]).await?.into_iter().next().flatten())
     }
 
     /// The latest version of a subject that is this content.
@@ -246,7 +272,7 @@ impl Registry {
         fingerprint: Fingerprint,
         deleted: bool,
     ) -> Result<Option<SubjectVersion>> {
-        let keys = self.store.find(fingerprint).await?;
+        let keys = self.store()?.find(fingerprint).await?;
         let of_context = keys.iter().filter(|key| key.context == subject.context);
         let ids: Vec<SchemaId> = of_context.map(|key| key.id).collect();
         let is_it = |version: &&SubjectVersion| ids.contains(&version.id);
@@ -272,21 +298,52 @@ impl Registry {
         })
     }
 
+    /// A version of a registry outside, as it is shown; its content is kept, so that it is not asked for again.
+    pub(super) async fn keep(&self, found: Found) -> Result<Registered> {
+        let Found { subject, version, deleted, key, kept } = found;
+        let kept = Arc::new(kept);
+        let known = self.cache.content_or(&key, async { Ok(kept.clone()) }).await?;
+        if !known.content.is_as(&kept.content) {
+            let message = format!(
+                "the schema registry: schema {} of '{subject}' is another one than before, and values were written by \
+                 that; where the registry was made anew, restart this service",
+                key.id
+            );
+            return Err(SchemaError::new(Reason::Store, message));
+        }
+        let schema = Schema { context: key.context, id: key.id, kept: known };
+        Ok(Registered { subject, version, deleted, schema })
+    }
+
     /// A schema by its key.
     pub(super) async fn schema(&self, key: &SchemaKey) -> Result<Schema> {
         let load = async {
-            let found = self.store.schemas(vec![key.clone()]).await?.into_iter().next().flatten();
+            if let Some(outside) = self.home_outside() {
+                return outside.schema(key).await.map(Arc::new);
+            }
+            let found = self.store()?.schemas(vec![key.clone()]).await?.into_iter().next().flatten();
             let stored = found.ok_or_else(|| SchemaError::schema_not_found(key.id))?;
             let content = Content::decode(&stored.value)?;
-            Ok(Arc::new(Kept { content, fingerprint: stored.fingerprint }))
+            Ok(Arc::new(Kept { content, fingerprint: Some(stored.fingerprint) }))
         };
-        let kept = self.cache.content_or(key, load).await?;
+        let kept = self.cache.content_or(key, Box::pin(load)).await?;
         Ok(Schema { context: key.context.clone(), id: key.id, kept })
     }
 
     /// Schemas by their keys, each in its place, in one call for all that are not in memory; `None` for what is not
     /// there.
     pub(super) async fn schemas(&self, keys: &[SchemaKey]) -> Result<Vec<Option<Schema>>> {
+        if self.home_outside().is_some() {
+            // It has no call for several.
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.push(match self.schema(key).await {
+                    Err(error) if error.reason() == Reason::SchemaNotFound => None,
+                    schema => Some(schema?),
+                });
+            }
+            return Ok(found);
+        }
         let mut found: Vec<Option<Arc<Kept>>> = Vec::with_capacity(keys.len());
         for key in keys {
             found.push(self.cache.content(key).await);
@@ -294,11 +351,11 @@ impl Registry {
         let missing: Vec<usize> = (0..keys.len()).filter(|&index| found[index].is_none()).collect();
         if !missing.is_empty() {
             let wanted = missing.iter().map(|&index| keys[index].clone()).collect();
-            let loaded = self.store.schemas(wanted).await?;
+            let loaded = self.store()?.schemas(wanted).await?;
             for (index, stored) in missing.into_iter().zip(loaded) {
                 let Some(stored) = stored else { continue };
                 let content = Content::decode(&stored.value)?;
-                let kept = Arc::new(Kept { content, fingerprint: stored.fingerprint });
+                let kept = Arc::new(Kept { content, fingerprint: Some(stored.fingerprint) });
                 self.cache.keep_content(stored.key, kept.clone()).await;
                 found[index] = Some(kept);
             }
@@ -322,13 +379,16 @@ impl Registry {
 
     /// The versions of subjects that a schema is, by subject and version.
     pub(super) async fn uses(&self, key: &SchemaKey, deleted: bool) -> Result<Vec<VersionKey>> {
-        let uses = self.store.uses(key).await?;
+        if let Some(outside) = self.home_outside() {
+            return outside.uses(key, deleted).await;
+        }
+        let uses = self.store()?.uses(key).await?;
         if deleted {
             return Ok(uses);
         }
         let mut names: Vec<String> = uses.iter().map(|used| used.subject.clone()).collect();
         names.dedup();
-        let subjects = self.store.subjects(names).await?;
+        let subjects = self.store()?.subjects(names).await?;
         let is_live = |used: &VersionKey| {
             let subject = subjects.iter().flatten().find(|subject| subject.name == used.subject);
             subject.is_some_and(|it| live(it).any(|version| version.version == used.version))

@@ -15,6 +15,8 @@
 //!
 //! Reading goes to the store, so that writers read what they wrote at any replica. What never changes is kept: the
 //! contents and parsed schemas by id. [`Registry::current`] alone answers from what was known a moment ago.
+//!
+//! Or the schemas are in a registry outside, whose rules hold then (`outside`): the invariants are its own to keep.
 
 mod cache;
 mod checking;
@@ -23,6 +25,7 @@ mod deleting;
 mod error;
 mod listing;
 mod lookup;
+mod outside;
 mod references;
 mod registering;
 mod settings;
@@ -42,7 +45,8 @@ pub use subject::{Part, Subject, SubjectNameStrategy, SubjectPrefix};
 use crate::schemas::CompatibilityLevel;
 use cache::Cache;
 use futures::future::BoxFuture;
-use ports::{Clock, SchemaStore, StoredSubject, SubjectVersion};
+use outside::Outside;
+use ports::{Clock, SchemaRegistry, SchemaStore, StoredSubject, SubjectVersion};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, Semaphore};
 
@@ -83,7 +87,7 @@ impl Default for RegistryConfig {
 /// Dropping a call that reads does nothing; one that changes may still take effect.
 #[derive(Debug)]
 pub struct Registry {
-    store: Arc<dyn SchemaStore>,
+    home: Home,
     clock: Arc<dyn Clock>,
     config: RegistryConfig,
     cache: Cache,
@@ -93,17 +97,54 @@ pub struct Registry {
     parsers: Arc<Semaphore>,
 }
 
+/// Where schemas are.
+#[derive(Debug)]
+enum Home {
+    /// Kept by this service, by the rules here.
+    Store(Arc<dyn SchemaStore>),
+    /// In a registry of somebody else's, by its own.
+    Outside(Outside),
+}
+
 impl Registry {
     /// A registry over what `store` keeps.
     pub fn new(store: Arc<dyn SchemaStore>, clock: Arc<dyn Clock>, config: RegistryConfig) -> Self {
+        Self::of(Home::Store(store), clock, config)
+    }
+
+    /// What there is of `registry`, another one, whose rules hold: schemas are looked up and registered there, and its
+    /// refusals are handed on with their codes. What whoever writes and reads values does not need (settings,
+    /// deletions, lists of schemas) is `NotSupported` here, so that nobody does by this service's credentials what is
+    /// the operator's to do there.
+    pub fn outside(registry: Arc<dyn SchemaRegistry>, clock: Arc<dyn Clock>, config: RegistryConfig) -> Self {
+        Self::of(Home::Outside(Outside::new(registry)), clock, config)
+    }
+
+    fn of(home: Home, clock: Arc<dyn Clock>, config: RegistryConfig) -> Self {
         Self {
-            store,
+            home,
             clock,
             cache: Cache::new(&config),
             config,
             statistics: statistics::Kept::default(),
             turn: Mutex::new(()),
             parsers: Arc::new(Semaphore::new(PARSERS)),
+        }
+    }
+
+    /// The store, for what is asked of it alone.
+    fn store(&self) -> Result<&dyn SchemaStore> {
+        match &self.home {
+            Home::Store(store) => Ok(&**store),
+            Home::Outside(_) => Err(outside::elsewhere()),
+        }
+    }
+
+    /// The registry outside, where schemas are in one.
+    fn home_outside(&self) -> Option<&Outside> {
+        match &self.home {
+            Home::Store(_) => None,
+            Home::Outside(outside) => Some(outside),
         }
     }
 

@@ -5,7 +5,8 @@ use super::{
     content::{Content, Reference},
     error::{Reason, Result, SchemaError},
     live,
-    lookup::Read,
+    lookup::{Read, VersionSelector},
+    outside::Outside,
     registering::{NewReference, NewSchema},
     subject::Subject,
 };
@@ -49,7 +50,7 @@ impl Registry {
             let to = Subject::parse(&reference.subject)?.relative_to(subject.context());
             names.push(to.qualified());
         }
-        let subjects = self.store.subjects(names.clone()).await?;
+        let subjects = self.store()?.subjects(names.clone()).await?;
         let pinned = references.iter().zip(names).zip(subjects).map(|((reference, name), found)| {
             let version = found.and_then(|found| reference.version.of(&found, deleted));
             let version = version.ok_or_else(|| not_there(&reference.name, &name, reference.version))?;
@@ -101,10 +102,13 @@ impl Registry {
 
     /// The contents of what is referred to. Deleted versions too: what refers to them is still read.
     async fn referred(&self, references: &[Reference]) -> Result<Vec<Content>> {
+        if let Some(outside) = self.home_outside() {
+            return self.referred_outside(outside, references).await;
+        }
         let mut names: Vec<String> = references.iter().map(|it| it.subject.clone()).collect();
         names.sort();
         names.dedup();
-        let subjects = self.store.subjects(names).await?;
+        let subjects = self.store()?.subjects(names).await?;
         let subjects: HashMap<&str, &StoredSubject> =
             subjects.iter().flatten().map(|subject| (subject.name.as_str(), subject)).collect();
         let key = |reference: &Reference| {
@@ -122,6 +126,21 @@ impl Registry {
         references.iter().zip(found).map(content).collect()
     }
 
+    async fn referred_outside(&self, outside: &Outside, references: &[Reference]) -> Result<Vec<Content>> {
+        let mut contents = Vec::with_capacity(references.len());
+        for reference in references {
+            let subject = Subject::parse(&reference.subject)?;
+            let version = VersionSelector::Number(reference.version);
+            let found =
+                outside.version(&subject, version, true).await.map_err(|error| match error.reason() {
+                    Reason::SubjectNotFound | Reason::VersionNotFound => gone(reference),
+                    _ => error,
+                })?;
+            contents.push(found.kept.content);
+        }
+        Ok(contents)
+    }
+
     /// Parses where it is in nobody's way.
     pub(super) async fn parse(
         &self,
@@ -135,7 +154,7 @@ impl Registry {
     /// That what is referred to is live now.
     pub(super) async fn check_live(&self, references: &[Reference]) -> Result<()> {
         let names: Vec<String> = references.iter().map(|it| it.subject.clone()).collect();
-        let subjects = self.store.subjects(names).await?;
+        let subjects = self.store()?.subjects(names).await?;
         for (reference, subject) in references.iter().zip(subjects) {
             let is_there =
                 subject.is_some_and(|it| live(&it).any(|version| version.version == reference.version));

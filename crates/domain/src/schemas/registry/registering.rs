@@ -128,7 +128,8 @@ impl Registry {
     /// # Errors
     /// `InvalidSubject`, `InvalidSchema` (also for references), `InvalidRuleSet`, `TooLarge`; `Incompatible` with
     /// what is there; `NotPermitted` by the mode; `InvalidVersion` for one that is not the next; `IdMismatch` where
-    /// it is there under another id; `Store`, `Timeout`: registering it again is safe, whatever became of it.
+    /// it is there under another id; `Store`, `Timeout`: registering it again is safe, whatever became of it. Those of
+    /// a registry outside, where schemas are in one.
     pub async fn register(
         &self,
         subject: &str,
@@ -142,6 +143,12 @@ impl Registry {
                 let message = format!("an id or version must be from 1 to 2^31-1, and is {number}");
                 return Err(SchemaError::new(Reason::InvalidVersion, message));
             }
+        }
+        if let Some(outside) = self.home_outside() {
+            let registered = outside.register(&subject, schema, position, normalize).await;
+            // Also where it failed: it may have had its effect.
+            self.cache.changed();
+            return self.keep(registered?).await;
         }
         let normalize = normalize || self.in_force(&subject).await?.normalize;
         // What takes long is done before it is this registration's turn: the schema is parsed, and those before it
@@ -159,7 +166,7 @@ impl Registry {
     }
 
     async fn try_register(&self, subject: &Subject, read: &Read, position: Position) -> Result<Registered> {
-        let revision = self.store.revision().await?;
+        let revision = self.store()?.revision().await?;
         let stored = self.stored(subject).await?;
         let stored = stored.unwrap_or_else(|| StoredSubject {
             name: subject.qualified(),
@@ -204,7 +211,7 @@ impl Registry {
         let tag = tag(read.content.schema_type);
         let subject = stored.name.clone();
         let change = SchemaChange::Register { context: context.clone(), subject, version, tag, schema };
-        let changed = self.store.change(revision, change).await?;
+        let changed = self.store()?.change(revision, change).await?;
         let missing = || SchemaError::new(Reason::Internal, "the store gave no id to a schema");
         let id = changed.id.ok_or_else(missing)?;
         self.cache.changed();
@@ -236,13 +243,14 @@ impl Registry {
 
     /// The id that a content has in a context.
     async fn known_id(&self, context: &str, read: &Read, position: Position) -> Result<Option<SchemaId>> {
-        let keys = self.store.find(read.fingerprint).await?;
+        let keys = self.store()?.find(read.fingerprint).await?;
         let mut ids = keys.into_iter().filter(|key| key.context == context).map(|key| key.id);
         let Some(wanted) = position.id else { return Ok(ids.next()) };
         if ids.any(|id| id == wanted) {
             return Ok(Some(wanted));
         }
-        let there = self.store.schemas(vec![SchemaKey { context: context.to_owned(), id: wanted }]).await?;
+        let there =
+            self.store()?.schemas(vec![SchemaKey { context: context.to_owned(), id: wanted }]).await?;
         if there.iter().any(Option::is_some) {
             let message = format!("Overwrite new schema with id {wanted} is not permitted.");
             return Err(SchemaError::not_permitted(message));

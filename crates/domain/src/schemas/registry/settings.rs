@@ -132,9 +132,10 @@ impl Registry {
     /// What holds for a subject.
     pub(super) async fn in_force(&self, subject: &Subject) -> Result<InForce> {
         let scopes = subject.scopes();
+        let store = self.store()?;
         let (configs, modes) = tokio::try_join!(
-            self.store.settings(SchemaSetting::Config, scopes.clone()),
-            self.store.settings(SchemaSetting::Mode, scopes),
+            store.settings(SchemaSetting::Config, scopes.clone()),
+            store.settings(SchemaSetting::Mode, scopes),
         )?;
         let configs: Vec<Config> =
             configs.iter().flatten().map(|value| Config::decode(value)).collect::<Result<_>>()?;
@@ -180,14 +181,14 @@ impl Registry {
         let scope = &Self::scope(subject)?;
         self.change(|| {
             async move {
-                let revision = self.store.revision().await?;
+                let revision = self.store()?.revision().await?;
                 self.check_writable(scope).await?;
                 let mut config = self.own_config(scope).await?.unwrap_or_default();
                 config.level = change.level.or(config.level);
                 config.normalize = change.normalize.or(config.normalize);
                 let value = Some(config.encode()?);
                 let set = SchemaChange::Set { setting: SchemaSetting::Config, scope: key(scope), value };
-                self.store.change(revision, set).await?;
+                self.store()?.change(revision, set).await?;
                 Ok(())
             }
             .boxed()
@@ -203,7 +204,7 @@ impl Registry {
         let scope = &Self::scope(subject)?;
         self.change(|| {
             async move {
-                let revision = self.store.revision().await?;
+                let revision = self.store()?.revision().await?;
                 self.check_writable(scope).await?;
                 let was = match self.own_config(scope).await? {
                     Some(was) => was,
@@ -212,7 +213,7 @@ impl Registry {
                 };
                 let set =
                     SchemaChange::Set { setting: SchemaSetting::Config, scope: key(scope), value: None };
-                self.store.change(revision, set).await?;
+                self.store()?.change(revision, set).await?;
                 Ok(was)
             }
             .boxed()
@@ -244,7 +245,7 @@ impl Registry {
         let scope = &Self::scope(subject)?;
         self.change(|| {
             async move {
-                let revision = self.store.revision().await?;
+                let revision = self.store()?.revision().await?;
                 if mode == Mode::Import && !force && self.has_versions(scope).await? {
                     let message =
                         "Cannot import since found existing subjects; delete them, or say force=true";
@@ -252,7 +253,7 @@ impl Registry {
                 }
                 let value = Some(Bytes::from_static(mode.as_str().as_bytes()));
                 let set = SchemaChange::Set { setting: SchemaSetting::Mode, scope: key(scope), value };
-                self.store.change(revision, set).await?;
+                self.store()?.change(revision, set).await?;
                 Ok(())
             }
             .boxed()
@@ -268,14 +269,14 @@ impl Registry {
         let scope = &Self::scope(subject)?;
         self.change(|| {
             async move {
-                let revision = self.store.revision().await?;
+                let revision = self.store()?.revision().await?;
                 let was = match self.own_mode(scope).await? {
                     Some(was) => was,
                     None if subject.is_some() => return Err(SchemaError::subject_not_found(scope)),
                     None => return Ok(Mode::default()),
                 };
                 let set = SchemaChange::Set { setting: SchemaSetting::Mode, scope: key(scope), value: None };
-                self.store.change(revision, set).await?;
+                self.store()?.change(revision, set).await?;
                 Ok(was)
             }
             .boxed()
@@ -289,11 +290,11 @@ impl Registry {
             let scope = &key(subject);
             self.change(|| {
                 async move {
-                    let revision = self.store.revision().await?;
-                    let found = self.store.settings(setting, vec![scope.clone()]).await?;
+                    let revision = self.store()?.revision().await?;
+                    let found = self.store()?.settings(setting, vec![scope.clone()]).await?;
                     if found.iter().any(Option::is_some) {
                         let set = SchemaChange::Set { setting, scope: scope.clone(), value: None };
-                        self.store.change(revision, set).await?;
+                        self.store()?.change(revision, set).await?;
                     }
                     Ok(())
                 }
@@ -318,13 +319,13 @@ impl Registry {
     /// Whether there is a live version under what a scope names.
     async fn has_versions(&self, scope: &Subject) -> Result<bool> {
         if !scope.name().is_empty() {
-            let found = self.store.subjects(vec![scope.qualified()]).await?;
+            let found = self.store()?.subjects(vec![scope.qualified()]).await?;
             return Ok(found.iter().flatten().any(super::is_live));
         }
         let prefix = if scope.context() == "." { String::new() } else { scope.qualified() };
         let mut after = None;
         loop {
-            let page = self.store.list(&prefix, after, super::PAGE).await?;
+            let page = self.store()?.list(&prefix, after, super::PAGE).await?;
             if page.iter().any(super::is_live) {
                 return Ok(true);
             }
@@ -334,12 +335,12 @@ impl Registry {
     }
 
     async fn own_config(&self, scope: &Subject) -> Result<Option<Config>> {
-        let found = self.store.settings(SchemaSetting::Config, vec![key(scope)]).await?;
+        let found = self.store()?.settings(SchemaSetting::Config, vec![key(scope)]).await?;
         found.first().and_then(Option::as_ref).map(|value| Config::decode(value)).transpose()
     }
 
     async fn own_mode(&self, scope: &Subject) -> Result<Option<Mode>> {
-        let found = self.store.settings(SchemaSetting::Mode, vec![key(scope)]).await?;
+        let found = self.store()?.settings(SchemaSetting::Mode, vec![key(scope)]).await?;
         found.first().and_then(Option::as_ref).map(|value| read_mode(value)).transpose()
     }
 }

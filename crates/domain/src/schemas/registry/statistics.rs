@@ -10,13 +10,13 @@ use ports::Revision;
 pub struct Statistics {
     /// Subjects with a live version.
     pub subjects: u64,
-    /// Live versions.
-    pub versions: u64,
-    /// Versions that were deleted softly.
-    pub deleted_versions: u64,
+    /// Live versions; `None` where the schemas are in a registry outside, which does not count them.
+    pub versions: Option<u64>,
+    /// Versions that were deleted softly; `None` as for `versions`.
+    pub deleted_versions: Option<u64>,
     /// Contexts with a live version.
     pub contexts: u64,
-    /// Live versions by the format of their schemas, for every format.
+    /// Live versions by the format of their schemas, for every format; empty where they are not counted.
     pub by_type: Vec<(SchemaType, u64)>,
 }
 
@@ -45,29 +45,36 @@ pub(super) struct Kept(Mutex<Option<(Revision, Statistics)>>);
 
 impl Registry {
     /// What there is. Counted when it has changed since it was last asked for, and remembered until then.
+    ///
+    /// Of a registry outside subjects and contexts are counted, once a minute at most; it is asked each time whether
+    /// it serves.
     pub async fn statistics(&self) -> Result<Statistics> {
-        let revision = self.store.revision().await?;
+        if let Some(outside) = self.home_outside() {
+            return outside.statistics(self.clock.monotonic()).await;
+        }
+        let revision = self.store()?.revision().await?;
         if let Some((at, statistics)) = &*self.statistics.0.lock()
             && *at == revision
         {
             return Ok(statistics.clone());
         }
-        let mut counted = Statistics::default();
+        let (mut counted, mut versions, mut deleted_versions) = (Statistics::default(), 0, 0);
         let mut by_tag = [0; 256];
         let mut contexts = std::collections::BTreeSet::new();
         self.each_subject("", |subject| {
             counted.subjects += u64::from(is_live(&subject));
             for version in live(&subject) {
-                counted.versions += 1;
+                versions += 1;
                 by_tag[usize::from(version.tag)] += 1;
             }
-            counted.deleted_versions += subject.versions.iter().filter(|it| it.deleted).count() as u64;
+            deleted_versions += subject.versions.iter().filter(|it| it.deleted).count() as u64;
             if is_live(&subject) {
                 contexts.insert(subject.context);
             }
             true
         })
         .await?;
+        (counted.versions, counted.deleted_versions) = (Some(versions), Some(deleted_versions));
         counted.contexts = contexts.len() as u64;
         counted.by_type = SchemaType::ALL.map(|of| (of, by_tag[usize::from(tag(of))])).to_vec();
         *self.statistics.0.lock() = Some((revision, counted.clone()));

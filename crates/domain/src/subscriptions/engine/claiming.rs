@@ -17,6 +17,7 @@ use crate::{
     event::header,
     event_schemas::{ShownValue, says_framed},
     handler::UNDECODABLE,
+    jobs::header::REPLAY_ID,
     schemas::framing,
     subscriptions::{
         Cause, DeliveryMode, Payload,
@@ -390,6 +391,7 @@ impl Actor {
 fn claim_key(origin: Origin, record: &Record) -> ClaimKey {
     let Origin { log, epoch, partition, offset } = origin;
     let mut hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
+    add_replay(&mut hash, record);
     let place = match (attribute(record, header::SOURCE), attribute(record, header::ID)) {
         (Some(source), Some(id)) => {
             hash.update([1]);
@@ -409,9 +411,19 @@ fn claim_key(origin: Origin, record: &Record) -> ClaimKey {
 }
 
 /// As [`claim_key`], with what the subscription's expression gave instead of source and id.
-fn made_key(Origin { log, epoch, .. }: Origin, made: &[u8]) -> ClaimKey {
-    let hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
+fn made_key(Origin { log, epoch, .. }: Origin, record: &Record, made: &[u8]) -> ClaimKey {
+    let mut hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
+    add_replay(&mut hash, record);
     key_at(None, hash.chain_update([3]).chain_update(made))
+}
+
+/// What was replayed is another event than it was, and one replay's copies of it are one.
+fn add_replay(hash: &mut Sha256, record: &Record) {
+    if let Some(id) = attribute(record, REPLAY_ID) {
+        hash.update([4]);
+        hash.update((id.len() as u64).to_be_bytes());
+        hash.update(id);
+    }
 }
 
 fn key_at(place: Option<u64>, hash: Sha256) -> ClaimKey {
@@ -444,7 +456,7 @@ impl Context {
                     let made = self.made(&partition, origin.offset, &record, value);
                     turn.pass().await;
                     match made {
-                        Ok(made) => made_key(origin, &made),
+                        Ok(made) => made_key(origin, &record.record, &made),
                         Err(reason) => {
                             errors.note(&partition, origin.offset, clock.wall(), reason);
                             claim_key(origin, &record.record)

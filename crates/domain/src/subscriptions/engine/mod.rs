@@ -70,7 +70,7 @@ pub(super) fn uid_hash(uid: &Uuid) -> u64 {
 }
 
 /// The number that stands for a subscription and the log of a topic in a commit.
-fn log_hash(uid: &Uuid, topic_id: &str) -> u64 {
+pub(super) fn log_hash(uid: &Uuid, topic_id: &str) -> u64 {
     hash(uid.as_bytes(), topic_id.as_bytes())
 }
 

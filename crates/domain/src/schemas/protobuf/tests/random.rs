@@ -170,7 +170,10 @@ fn plain(value: &Value, shared: &mut Shared<'_>) -> String {
         // One element reads as itself.
         Value::List(values) => values.iter().map(|value| plain(value, shared)).collect::<Vec<_>>().join(","),
         Value::Map(values) => {
-            let entries = values.iter().map(|(key, value)| format!("{key:?}: {}", plain(value, shared)));
+            // Keys too are of types that read each other.
+            let entries = values.iter().map(|(key, value)| {
+                format!("{}: {}", plain(&Value::from(key.clone()), shared), plain(value, shared))
+            });
             format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
         }
     }
