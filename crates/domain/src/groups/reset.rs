@@ -228,7 +228,7 @@ impl Groups {
     /// Where each of these comes to stand.
     async fn aim(&self, to: &ResetTo, aims: BTreeMap<TopicPartition, Aim>) -> Result<Vec<Moved>> {
         let by_time = match to {
-            ResetTo::Timestamp(time) => self.at_time(*time, aims.keys()).await?,
+            ResetTo::Timestamp(time) => self.at_time(*time, aims.keys().cloned().collect()).await?,
             ResetTo::Offset(offset) if *offset < 0 => {
                 let message = format!("must be at least 0 (given: {offset})");
                 return Err(Error::invalid("to.offset", message));
@@ -262,11 +262,11 @@ impl Groups {
     async fn at_time(
         &self,
         time: Timestamp,
-        of: impl Iterator<Item = &TopicPartition>,
+        of: Vec<TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, Offset>> {
         let mut by_topic: BTreeMap<TopicName, Vec<(PartitionId, ports::Position)>> = BTreeMap::new();
         for at in of {
-            let positions = by_topic.entry(at.topic.clone()).or_default();
+            let positions = by_topic.entry(at.topic).or_default();
             positions.push((at.partition, ports::Position::Timestamp(time)));
         }
         let mut found = BTreeMap::new();

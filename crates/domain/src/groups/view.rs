@@ -106,8 +106,12 @@ impl Groups {
 
     /// The ends of all partitions of these topics; nothing of a topic that is not there.
     pub(super) async fn ranges(&self, topics: &BTreeSet<TopicName>) -> Result<Ranges> {
-        let mut asked = stream::iter(topics)
-            .map(|topic| async move { (topic, self.topics.get(topic.as_str()).await) })
+        // Owned, as a future that borrows from a stream's item is none that may go to another thread.
+        let mut asked = stream::iter(topics.clone())
+            .map(|topic| async move {
+                let info = self.topics.get(topic.as_str()).await;
+                (topic, info)
+            })
             .buffered(ASKED_MAX);
         let mut ranges = Ranges::new();
         while let Some((topic, info)) = asked.next().await {

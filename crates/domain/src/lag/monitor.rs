@@ -169,12 +169,18 @@ impl LagMonitor {
 
     /// The ends of the partitions that groups have positions in, one call a topic.
     async fn ends(&self, seen: &[Seen]) -> HashMap<TopicPartition, Offset> {
-        let mut by_topic: BTreeMap<&TopicName, BTreeSet<PartitionId>> = BTreeMap::new();
+        let mut by_topic: BTreeMap<TopicName, BTreeSet<PartitionId>> = BTreeMap::new();
         for (at, _) in seen.iter().flat_map(|(_, positions)| positions) {
-            by_topic.entry(&at.topic).or_default().insert(at.partition);
+            match by_topic.get_mut(&at.topic) {
+                Some(partitions) => drop(partitions.insert(at.partition)),
+                None => drop(by_topic.insert(at.topic.clone(), [at.partition].into())),
+            }
         }
         let mut asked = stream::iter(by_topic)
-            .map(|(topic, partitions)| async move { (topic, self.ends_of(topic, partitions).await) })
+            .map(|(topic, partitions)| async move {
+                let ends = self.ends_of(&topic, partitions).await;
+                (topic, ends)
+            })
             .buffer_unordered(TOPICS_AT_ONCE);
         let mut ends = HashMap::new();
         while let Some((topic, found)) = asked.next().await {
