@@ -172,8 +172,12 @@ impl LagMonitor {
         let mut by_topic: BTreeMap<TopicName, BTreeSet<PartitionId>> = BTreeMap::new();
         for (at, _) in seen.iter().flat_map(|(_, positions)| positions) {
             match by_topic.get_mut(&at.topic) {
-                Some(partitions) => drop(partitions.insert(at.partition)),
-                None => drop(by_topic.insert(at.topic.clone(), [at.partition].into())),
+                Some(partitions) => {
+                    partitions.insert(at.partition);
+                }
+                None => {
+                    by_topic.insert(at.topic.clone(), [at.partition].into());
+                }
             }
         }
         let mut asked = stream::iter(by_topic)
