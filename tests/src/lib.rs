@@ -8,6 +8,7 @@
 mod binary;
 mod client;
 mod foreign;
+mod group_tool;
 mod own;
 mod raw;
 mod receiver;
@@ -18,6 +19,7 @@ mod tls_front;
 pub use binary::{binary, workspace_root};
 pub use client::{Answer, Client, Tail};
 pub use foreign::{foreign_clients, node, python, run_foreign};
+pub use group_tool::{GroupTool, Row};
 pub use own::OwnServers;
 pub use raw::{RawAnswer, raw_exchange};
 pub use receiver::{Pushed, Receiver, Reply};

@@ -19,6 +19,7 @@ async fn memory() -> Backend {
         .with_admin(memory.admin())
         .with_membership(memory.membership())
         .with_offsets(memory.offsets())
+        .with_groups(memory.groups())
         .with_jobs(memory.jobs())
         .with_idempotency(memory.idempotency())
         .with_schemas(memory.schemas())
@@ -28,6 +29,7 @@ testkit::event_log_conformance!(memory_event_log, memory);
 testkit::topic_admin_conformance!(memory_topic_admin, memory);
 testkit::group_membership_conformance!(memory_group_membership, memory);
 testkit::offset_store_conformance!(memory_offset_store, memory);
+testkit::group_admin_conformance!(memory_group_admin, memory);
 testkit::job_store_conformance!(memory_job_store, memory);
 testkit::idempotency_store_conformance!(memory_idempotency_store, memory);
 testkit::schema_store_conformance!(memory_schema_store, memory);
@@ -43,10 +45,12 @@ fn open_disk(data_dir: PathBuf) -> Backend {
     let log = Arc::new(DiskLog::open(DiskConfig::new(&data_dir), clock.clone()).expect("the log opens"));
     let tables = Tables::open(&data_dir).expect("the tables open");
     let groups = Groups::new(log.clone(), clock.clone(), GroupConfig::default());
+    let offsets = Arc::new(tables.offsets(groups.clone()));
     Backend::new()
         .with_log(log)
         .with_admin(groups.admin())
-        .with_offsets(Arc::new(tables.offsets(groups.clone())))
+        .with_offsets(offsets.clone())
+        .with_groups(offsets)
         .with_membership(Arc::new(groups))
         .with_idempotency(Arc::new(tables.claims(clock).expect("the claims open")))
         .with_jobs(Arc::new(tables.clone()))
@@ -58,6 +62,7 @@ testkit::event_log_conformance!(disk_event_log, disk);
 testkit::topic_admin_conformance!(disk_topic_admin, disk);
 testkit::group_membership_conformance!(disk_group_membership, disk);
 testkit::offset_store_conformance!(disk_offset_store, disk);
+testkit::group_admin_conformance!(disk_group_admin, disk);
 testkit::job_store_conformance!(disk_job_store, disk);
 testkit::idempotency_store_conformance!(disk_idempotency_store, disk);
 testkit::schema_store_conformance!(disk_schema_store, disk);

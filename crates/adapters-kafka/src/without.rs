@@ -1,7 +1,7 @@
 //! What stands here when no client was built in.
 
 use crate::config::KafkaConfig;
-use ports::{ErrorKind, EventLog, GroupMembership, OffsetStore, PortError, Result, TopicAdmin};
+use ports::{ErrorKind, EventLog, GroupAdmin, GroupMembership, OffsetStore, PortError, Result, TopicAdmin};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 /// Kafka, which this build has no client for.
@@ -38,6 +38,11 @@ impl Kafka {
 
     /// Its groups' positions.
     pub fn offsets(&self) -> Arc<dyn OffsetStore> {
+        match self.0 {}
+    }
+
+    /// All groups of the cluster.
+    pub fn groups(&self) -> Arc<dyn GroupAdmin> {
         match self.0 {}
     }
 

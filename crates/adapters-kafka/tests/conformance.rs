@@ -24,6 +24,7 @@ fn open(config: KafkaConfig) -> Backend {
         .with_admin(kafka.topic_admin())
         .with_membership(kafka.membership())
         .with_offsets(kafka.offsets())
+        .with_groups(kafka.groups())
         .with_gaps(|partition| Box::pin(async move { abort_a_transaction(partition).await }))
         .with_reopen(move || Box::pin(async move { open(config) }))
 }
@@ -32,8 +33,10 @@ testkit::event_log_conformance!(kafka_event_log, kafka);
 testkit::topic_admin_conformance!(kafka_topic_admin, kafka);
 testkit::group_membership_conformance!(kafka_group_membership, kafka);
 testkit::offset_store_conformance!(kafka_offset_store, kafka);
+testkit::group_admin_conformance!(kafka_group_admin, kafka);
 testkit::group_membership_conformance!(
     kafka_assigning_brokers_group_membership,
     kafka_with_assigning_brokers
 );
 testkit::offset_store_conformance!(kafka_assigning_brokers_offset_store, kafka_with_assigning_brokers);
+testkit::group_admin_conformance!(kafka_assigning_brokers_group_admin, kafka_with_assigning_brokers);

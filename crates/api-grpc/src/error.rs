@@ -64,11 +64,13 @@ fn code(code: ErrorCode) -> Code {
         ErrorCode::Forbidden => Code::PermissionDenied,
         ErrorCode::TopicNotFound
         | ErrorCode::SubscriptionNotFound
+        | ErrorCode::GroupNotFound
         | ErrorCode::ReplayNotFound
         | ErrorCode::DeadLetterNotFound
         | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,
         ErrorCode::PredecessorFailed | ErrorCode::IdempotencyInFlight | ErrorCode::Conflict => Code::Aborted,
+        ErrorCode::GroupActive => Code::FailedPrecondition,
         ErrorCode::Internal => Code::Internal,
         ErrorCode::MethodNotAllowed | ErrorCode::NotSupported => Code::Unimplemented,
         ErrorCode::Unavailable => Code::Unavailable,

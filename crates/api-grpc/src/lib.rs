@@ -16,6 +16,7 @@ mod connection;
 mod convert;
 mod dead_letters;
 mod error;
+mod groups;
 mod publish_stream;
 mod publisher;
 mod replays;
@@ -46,8 +47,8 @@ pub mod proto {
 pub use server::{GrpcConfig, serve};
 
 use domain::{
-    Limits, dead_letters::DeadLetters, event_schemas::EventSchemas, jobs::Jobs, publish::Publisher,
-    schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
+    Limits, dead_letters::DeadLetters, event_schemas::EventSchemas, groups::Groups, jobs::Jobs,
+    publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
 };
 use ports::Clock;
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct Services {
     pub topics: Arc<Topics>,
     /// Keeps subscriptions and delivers to them.
     pub subscriptions: Arc<Subscriptions>,
+    /// Sees and moves consumer groups.
+    pub groups: Arc<Groups>,
     /// Keeps schemas.
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.

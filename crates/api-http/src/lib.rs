@@ -16,6 +16,7 @@ mod browse;
 mod config;
 mod connection;
 mod dead_letters;
+mod groups;
 mod health;
 mod json;
 mod problem;
@@ -40,8 +41,9 @@ pub use router::Router;
 pub use server::serve;
 
 use domain::{
-    Limits, browse::Browser, dead_letters::DeadLetters, event_schemas::EventSchemas, jobs::Jobs,
-    publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
+    Limits, browse::Browser, dead_letters::DeadLetters, event_schemas::EventSchemas, groups::Groups,
+    jobs::Jobs, publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions,
+    topics::Topics,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -57,6 +59,8 @@ pub struct Services {
     pub topics: Arc<Topics>,
     /// Keeps subscriptions and delivers to them.
     pub subscriptions: Arc<Subscriptions>,
+    /// Sees and moves consumer groups.
+    pub groups: Arc<Groups>,
     /// Keeps schemas.
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.

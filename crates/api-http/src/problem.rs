@@ -16,6 +16,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::TopicNotFound
         | ErrorCode::SubscriptionNotFound
+        | ErrorCode::GroupNotFound
         | ErrorCode::ReplayNotFound
         | ErrorCode::DeadLetterNotFound
         | ErrorCode::NotFound => StatusCode::NOT_FOUND,
@@ -23,6 +24,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::AlreadyExists
         | ErrorCode::PredecessorFailed
         | ErrorCode::IdempotencyInFlight
+        | ErrorCode::GroupActive
         | ErrorCode::Conflict => StatusCode::CONFLICT,
         ErrorCode::IdempotencyKeyReused | ErrorCode::SchemaRejected => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RequestTooLarge | ErrorCode::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -208,6 +210,7 @@ mod tests {
             (403, "forbidden"),
             (404, "topic_not_found"),
             (404, "subscription_not_found"),
+            (404, "group_not_found"),
             (404, "replay_not_found"),
             (404, "dead_letter_not_found"),
             (404, "not_found"),
@@ -217,6 +220,7 @@ mod tests {
             (409, "idempotency_in_flight"),
             (422, "idempotency_key_reused"),
             (422, "schema_rejected"),
+            (409, "group_active"),
             (409, "conflict"),
             (413, "request_too_large"),
             (413, "event_too_large"),

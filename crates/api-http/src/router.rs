@@ -3,7 +3,7 @@
 use crate::{
     HttpConfig, Services, body, browse,
     connection::Peer,
-    dead_letters, health,
+    dead_letters, groups, health,
     problem::Problem,
     publish, registry, replays,
     request::{self, CORRELATION_ID, path_name},
@@ -69,6 +69,11 @@ enum Place<'a> {
     DeadLetterSummary(Cow<'a, str>),
     /// One of a subscription's, by its id.
     DeadLetter(Cow<'a, str>, Cow<'a, str>),
+    Groups,
+    Group(Cow<'a, str>),
+    GroupLag(Cow<'a, str>),
+    GroupOffsets(Cow<'a, str>),
+    GroupReset(Cow<'a, str>),
     /// A path within Confluent's API, and what is left of it.
     Registry(&'a str),
     SchemaStatistics,
@@ -110,6 +115,7 @@ impl<'a> Place<'a> {
         }
         let topic = |segment| path_name("topic", segment);
         let name = |segment| path_name("name", segment);
+        let group = |segment| path_name("group", segment);
         let id = |segment| path_name("id", segment);
         Ok(Some(match &segments[..count] {
             ["v1", "topics", segment, "events"] => Self::Events(topic(segment)?),
@@ -134,13 +140,17 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", segment, "dead-letters", letter] => {
                 Self::DeadLetter(name(segment)?, id(letter)?)
             }
+            ["v1", "groups"] => Self::Groups,
+            ["v1", "groups", segment] => Self::Group(group(segment)?),
+            ["v1", "groups", segment, "lag"] => Self::GroupLag(group(segment)?),
+            ["v1", "groups", segment, "offsets"] => Self::GroupOffsets(group(segment)?),
+            ["v1", "groups", segment, "offsets", "reset"] => Self::GroupReset(group(segment)?),
             ["v1", "replays"] => Self::Replays,
             ["v1", "replays", segment] => Self::Replay(id(segment)?),
             ["v1", "replays", segment, "pause"] => Self::PauseReplay(id(segment)?),
             ["v1", "replays", segment, "resume"] => Self::ResumeReplay(id(segment)?),
             ["v1", "replays", segment, "cancel"] => Self::CancelReplay(id(segment)?),
             ["replay"] => Self::ShortReplay,
-            ["v1", "groups", ..] => Self::NotBuilt("consumer groups"),
             ["v1", "schemas", "stats"] => Self::SchemaStatistics,
             ["actuator", "health"] => Self::Health,
             ["actuator", "health", "liveness"] => Self::Liveness,
@@ -160,6 +170,7 @@ impl<'a> Place<'a> {
             | Self::Ack(_)
             | Self::Pause(_)
             | Self::Resume(_)
+            | Self::GroupReset(_)
             | Self::Skip(_)
             | Self::PauseReplay(_)
             | Self::ResumeReplay(_)
@@ -170,11 +181,15 @@ impl<'a> Place<'a> {
             Self::Topic(_) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
             Self::DeadLetter(..) => "GET, PATCH, DELETE",
+            Self::Group(_) => "GET, DELETE",
+            Self::GroupOffsets(_) => "DELETE",
             Self::Tail(_)
             | Self::Replay(_)
             | Self::DeadLetters(_)
             | Self::DeadLetterSummary(_)
             | Self::SchemaStatistics
+            | Self::Groups
+            | Self::GroupLag(_)
             | Self::Health
             | Self::Liveness
             | Self::Readiness
@@ -267,6 +282,14 @@ impl Router {
             (&Method::POST, Place::Pause(name)) => Box::pin(subscriptions::pause(call, name)).await,
             (&Method::POST, Place::Resume(name)) => Box::pin(subscriptions::resume(call, name)).await,
             (&Method::POST, Place::Skip(name)) => Box::pin(subscriptions::skip(call, name, body)).await,
+            (&Method::GET, Place::Groups) => Box::pin(groups::list(call)).await,
+            (&Method::GET, Place::Group(name)) => Box::pin(groups::get(call, name)).await,
+            (&Method::DELETE, Place::Group(name)) => Box::pin(groups::delete(call, name)).await,
+            (&Method::GET, Place::GroupLag(name)) => Box::pin(groups::lag(call, name)).await,
+            (&Method::DELETE, Place::GroupOffsets(name)) => {
+                Box::pin(groups::delete_offsets(call, name)).await
+            }
+            (&Method::POST, Place::GroupReset(name)) => Box::pin(groups::reset(call, name, body)).await,
             (method, Place::Registry(rest)) => Ok(Box::pin(registry::answer(call, method, rest, body)).await),
             (&Method::GET, Place::DeadLetters(name)) => Box::pin(dead_letters::list(call, name)).await,
             (&Method::GET, Place::DeadLetterSummary(name)) => {

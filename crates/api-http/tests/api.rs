@@ -101,7 +101,7 @@ async fn what_is_known_and_not_built_is_501_and_named() {
     let front = front().await;
     let answer = front.get(&format!("{EVENTS}?filter=true")).await;
     assert_eq!((answer.status.as_u16(), answer.field()), (501, "filter"));
-    front.get("/v1/groups").await.expect(501);
+    front.get("/actuator/metrics").await.expect(501);
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use adapters_kafka::{Kafka, KafkaConfig};
 use adapters_webhook::{HttpWebhooks, WebhookConfig};
 use domain::breaker::GuardedAppends;
 use ports::{
-    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, Result, SchemaStore,
-    TopicAdmin, Webhooks,
+    Clock, EventLog, GroupAdmin, GroupMembership, IdempotencyStore, JobStore, OffsetStore, Result,
+    SchemaStore, TopicAdmin, Webhooks,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +26,7 @@ pub(crate) struct Backends {
     pub(crate) admin: Arc<dyn TopicAdmin>,
     pub(crate) membership: Arc<dyn GroupMembership>,
     pub(crate) offsets: Arc<dyn OffsetStore>,
+    pub(crate) groups: Arc<dyn GroupAdmin>,
     pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) idempotency: Arc<dyn IdempotencyStore>,
     pub(crate) schemas: Arc<dyn SchemaStore>,
@@ -85,6 +86,7 @@ impl Backends {
                 admin: kafka.topic_admin(),
                 membership: kafka.membership(),
                 offsets: kafka.offsets(),
+                groups: kafka.groups(),
                 jobs,
                 idempotency,
                 schemas,
@@ -100,11 +102,13 @@ impl Backends {
         let (jobs, idempotency) = or_in_tables(jobs, idempotency, &tables, &clock)?;
         let log = Arc::new(DiskLog::open_locked(lock.clone(), limits(config), clock.clone())?);
         let groups = Groups::new(log.clone(), clock, GroupConfig::default());
+        let offsets = Arc::new(tables.offsets(groups.clone()));
         Ok(Self {
             log,
             appends: None,
             admin: groups.admin(),
-            offsets: Arc::new(tables.offsets(groups.clone())),
+            offsets: offsets.clone(),
+            groups: offsets,
             membership: Arc::new(groups),
             jobs,
             idempotency,
@@ -125,6 +129,7 @@ impl Backends {
             admin,
             membership,
             offsets,
+            groups,
             jobs,
             idempotency,
             schemas,
@@ -142,7 +147,7 @@ impl Backends {
         }
         // The last handle on a file closes it, which waits for the disk.
         let closing = tokio::task::spawn_blocking(move || {
-            drop((membership, offsets, admin, log, appends, jobs, idempotency, schemas));
+            drop((membership, offsets, groups, admin, log, appends, jobs, idempotency, schemas));
             drop(lock);
         });
         if tokio::time::timeout(patience, closing).await.is_err() {

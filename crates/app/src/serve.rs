@@ -18,7 +18,9 @@ use domain::{
     dead_letters::{DeadLetterPorts, DeadLetters},
     error::ErrorCode,
     event_schemas::EventSchemas,
+    groups::Groups,
     jobs::{JobPorts, JobServices, Jobs},
+    lag::LagMonitor,
     publish::Publisher,
     schemas::registry::Registry,
     subscriptions::{SubscriptionPorts, Subscriptions},
@@ -88,6 +90,7 @@ struct Service {
     clock: Arc<SystemClock>,
     health: watch::Sender<api_http::Health>,
     watching: JoinHandle<()>,
+    sampling: Option<JoinHandle<()>>,
     fronts: [JoinHandle<std::io::Result<()>>; 2],
     draining: CancellationToken,
     stop_fronts: CancellationToken,
@@ -203,6 +206,20 @@ impl Service {
         load(state, || subscriptions.start()).await?;
         load(state, || jobs.start()).await?;
 
+        let monitor = config.lag().map(|config| {
+            let (groups, log) = (backends.groups.clone(), backends.log.clone());
+            Arc::new(LagMonitor::new(groups, log, topics.clone(), clock.clone(), config))
+        });
+        let groups = Arc::new(Groups::new(
+            backends.groups.clone(),
+            backends.log.clone(),
+            clock.clone(),
+            topics.clone(),
+            subscriptions.clone(),
+            monitor.clone(),
+        ));
+        let sampling = monitor.map(|monitor| tokio::spawn(async move { monitor.run().await }));
+
         // From here on liveness is answered; readiness once the log was asked.
         let health =
             watch::Sender::new(Watch::unknown(backend, &backends.servers, backends.outside.is_some()));
@@ -216,6 +233,7 @@ impl Service {
                     browser: browser.clone(),
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
+                    groups: groups.clone(),
                     registry: registry.clone(),
                     schemas: schemas.clone(),
                     dead_letters: dead_letters.clone(),
@@ -232,6 +250,7 @@ impl Service {
                     publisher: publisher.clone(),
                     topics: topics.clone(),
                     subscriptions: subscriptions.clone(),
+                    groups,
                     registry: registry.clone(),
                     schemas: schemas.clone(),
                     dead_letters: dead_letters.clone(),
@@ -261,6 +280,7 @@ impl Service {
             clock,
             health,
             watching,
+            sampling,
             fronts,
             draining,
             stop_fronts,
@@ -283,6 +303,9 @@ impl Service {
             Reason::Panic => tracing::error!("stopping after a panic"),
         }
         self.watching.abort();
+        if let Some(sampling) = &self.sampling {
+            sampling.abort();
+        }
         // Streams are told while what is out at them can still be decided.
         self.draining.cancel();
 

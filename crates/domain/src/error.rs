@@ -19,6 +19,8 @@ pub enum ErrorCode {
     TopicNotFound,
     /// No such subscription.
     SubscriptionNotFound,
+    /// No such consumer group.
+    GroupNotFound,
     /// No such replay or other job.
     ReplayNotFound,
     /// No such dead letter.
@@ -37,6 +39,8 @@ pub enum ErrorCode {
     IdempotencyKeyReused,
     /// A value does not follow the schema that it should.
     SchemaRejected,
+    /// The consumer group has members, who hold what was to be changed.
+    GroupActive,
     /// The state of what is named does not allow it.
     Conflict,
     /// The body, or the batch, is larger than the service takes.
@@ -57,12 +61,13 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::TopicNotFound,
         Self::SubscriptionNotFound,
+        Self::GroupNotFound,
         Self::ReplayNotFound,
         Self::DeadLetterNotFound,
         Self::NotFound,
@@ -72,6 +77,7 @@ impl ErrorCode {
         Self::IdempotencyInFlight,
         Self::IdempotencyKeyReused,
         Self::SchemaRejected,
+        Self::GroupActive,
         Self::Conflict,
         Self::RequestTooLarge,
         Self::EventTooLarge,
@@ -90,6 +96,7 @@ impl ErrorCode {
             Self::Forbidden => "forbidden",
             Self::TopicNotFound => "topic_not_found",
             Self::SubscriptionNotFound => "subscription_not_found",
+            Self::GroupNotFound => "group_not_found",
             Self::ReplayNotFound => "replay_not_found",
             Self::DeadLetterNotFound => "dead_letter_not_found",
             Self::NotFound => "not_found",
@@ -99,6 +106,7 @@ impl ErrorCode {
             Self::IdempotencyInFlight => "idempotency_in_flight",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::SchemaRejected => "schema_rejected",
+            Self::GroupActive => "group_active",
             Self::Conflict => "conflict",
             Self::RequestTooLarge => "request_too_large",
             Self::EventTooLarge => "event_too_large",
@@ -118,6 +126,7 @@ impl ErrorCode {
             Self::Forbidden => "Not allowed",
             Self::TopicNotFound => "No such topic",
             Self::SubscriptionNotFound => "No such subscription",
+            Self::GroupNotFound => "No such consumer group",
             Self::ReplayNotFound => "No such replay",
             Self::DeadLetterNotFound => "No such dead letter",
             Self::NotFound => "Not found",
@@ -127,6 +136,7 @@ impl ErrorCode {
             Self::IdempotencyInFlight => "A request with this idempotency key is still running",
             Self::IdempotencyKeyReused => "The idempotency key was used for another event",
             Self::SchemaRejected => "The value does not follow its schema",
+            Self::GroupActive => "The consumer group has members",
             Self::Conflict => "Not possible in the present state",
             Self::RequestTooLarge => "The request is too large",
             Self::EventTooLarge => "The event is too large",

@@ -11,6 +11,7 @@ mod clock;
 mod error;
 mod event_handler;
 mod event_log;
+mod group_admin;
 mod group_membership;
 mod idempotency_store;
 mod job_store;
@@ -28,6 +29,10 @@ pub use event_handler::{EventHandler, Failure, HandlerDelivery, Outcome};
 pub use event_log::{
     AppendRequest, AppendResult, Appended, Capabilities, EventLog, Fetched, LateReports, LogReader, Position,
     ReadLimits,
+};
+pub use group_admin::{
+    GroupAdmin, GroupInfo, GroupMember, GroupName, GroupNameError, GroupOffsets, GroupState, GroupSummary,
+    GroupType,
 };
 pub use group_membership::{GroupMembership, Handover, Membership, MembershipEvent};
 pub use idempotency_store::{
@@ -53,6 +58,7 @@ pub use {
     clock::MockClock,
     event_handler::MockEventHandler,
     event_log::{MockEventLog, MockLogReader},
+    group_admin::MockGroupAdmin,
     group_membership::{MockGroupMembership, MockMembership},
     idempotency_store::MockIdempotencyStore,
     job_store::MockJobStore,

@@ -8,12 +8,12 @@ const OPERATION: &str = "offset_store.commit";
 /// As a Kafka broker has it by default (`offset.metadata.max.bytes`).
 const METADATA_BYTES_MAX: usize = 4096;
 
-/// Commits that were admitted. None of their partitions gets another owner until this is dropped, so it is
+/// Commits that were admitted, or changes from outside. None of their partitions gets another owner until this is dropped, so it is
 /// kept until they are written.
 pub(crate) struct CommitPermit {
-    inner: Arc<Inner>,
-    group: GroupId,
-    partitions: Vec<TopicPartition>,
+    pub(super) inner: Arc<Inner>,
+    pub(super) group: GroupId,
+    pub(super) partitions: Vec<TopicPartition>,
 }
 
 impl Groups {

@@ -1,7 +1,8 @@
 //! Group membership for one process: the members of a group share its partitions.
 //!
 //! [`assign`] says who should have what, [`state`] is the group's state machine, which holds the invariants,
-//! and [`commit`] lets commits of current owners through to a store of positions. This module is the shell:
+//! and [`commit`] lets commits of current owners through to a store of positions; [`outside`] is what is
+//! seen and changed of a group from outside. This module is the shell:
 //! it has the lock, the clock and the topics. It needs no task and no thread of its own: whoever waits in
 //! [`Membership::next`] ends revocations whose time is up and looks after the topics.
 //!
@@ -11,11 +12,13 @@
 mod admin;
 mod assign;
 mod commit;
+mod outside;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use commit::CommitPermit;
+pub(crate) use outside::{Need, check_offsets, describe, list, no_such_group};
 
 use assign::MemberId;
 use async_trait::async_trait;

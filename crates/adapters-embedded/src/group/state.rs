@@ -6,8 +6,8 @@
 //!   assignment.
 //! * A partition is assigned to another only after its owner was told that it goes: by a revocation that it
 //!   let go of or that ran out of patience, or by a loss. An owner that left needs no telling.
-//! * A commit that was admitted is over before its partition is assigned anew, so that the new owner reads
-//!   what it wrote.
+//! * A commit that was admitted, or a change of positions from outside, is over before its partition is
+//!   assigned anew, so that the new owner reads what it wrote.
 //! * Once all revocations are over, each partition that some member reads has an owner.
 //! * A queue is bounded by the partitions: what a member has not learned and would only learn to be undone
 //!   is taken out again.
@@ -55,7 +55,8 @@ pub(crate) struct State {
     members: BTreeMap<MemberId, Member>,
     topics: BTreeMap<TopicName, Seen>,
     slots: BTreeMap<TopicPartition, Slot>,
-    /// How many admitted commits are not over yet. Outlives the slot: a topic may go meanwhile.
+    /// How many admitted commits, and changes from outside, are not over yet. Outlives the slot: a topic may
+    /// go meanwhile.
     pins: BTreeMap<TopicPartition, usize>,
     revocations: u64,
 }
@@ -200,7 +201,12 @@ impl State {
         owns
     }
 
-    /// A commit is over. Says whether its partition waits for that to be assigned.
+    /// Keeps a partition that nobody owns from being assigned, until [`State::unpin`].
+    pub(crate) fn hold(&mut self, partition: &TopicPartition) {
+        *self.pins.entry(partition.clone()).or_default() += 1;
+    }
+
+    /// A commit is over, or a change from outside. Says whether its partition waits for that to be assigned.
     pub(crate) fn unpin(&mut self, partition: &TopicPartition) -> bool {
         let Some(pins) = self.pins.get_mut(partition) else { return false };
         *pins -= 1;
@@ -270,6 +276,28 @@ impl State {
     /// Whether somebody is in it.
     pub(crate) fn has_members(&self) -> bool {
         !self.members.is_empty()
+    }
+
+    /// The members, and what each owns now.
+    pub(crate) fn assignments(&self) -> BTreeMap<MemberId, BTreeSet<TopicPartition>> {
+        let mut owned: BTreeMap<_, _> = self.members.keys().map(|id| (*id, BTreeSet::new())).collect();
+        for (partition, slot) in &self.slots {
+            let owner = slot.owner.current().and_then(|(member, _)| owned.get_mut(&member));
+            if let Some(owned) = owner {
+                owned.insert(partition.clone());
+            }
+        }
+        owned
+    }
+
+    /// Whether each partition is with the member that is to have it.
+    pub(crate) fn is_settled(&self) -> bool {
+        let settled = |slot: &Slot| match slot.owner {
+            Owner::Owned(member, _) => slot.intended == Some(member),
+            Owner::Nobody => slot.intended.is_none(),
+            Owner::Revoking { .. } => false,
+        };
+        self.slots.values().all(settled)
     }
 
     fn tell(&mut self, member: MemberId, told: Told) {

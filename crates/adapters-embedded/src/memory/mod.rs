@@ -5,6 +5,7 @@
 //! never removes a record by itself: `retention.ms` and `retention.bytes` are taken and described, a trim
 //! removes.
 
+mod groups;
 mod idempotency;
 mod jobs;
 mod log;
@@ -22,7 +23,8 @@ pub use schemas::MemorySchemas;
 
 use crate::group::{GroupConfig, Groups};
 use ports::{
-    Clock, EventLog, GroupMembership, IdempotencyStore, JobStore, OffsetStore, SchemaStore, TopicAdmin,
+    Clock, EventLog, GroupAdmin, GroupMembership, IdempotencyStore, JobStore, OffsetStore, SchemaStore,
+    TopicAdmin,
 };
 use std::sync::Arc;
 
@@ -76,6 +78,11 @@ impl Memory {
 
     /// The positions.
     pub fn offsets(&self) -> Arc<dyn OffsetStore> {
+        self.offsets.clone()
+    }
+
+    /// The groups.
+    pub fn groups(&self) -> Arc<dyn GroupAdmin> {
         self.offsets.clone()
     }
 

@@ -3,14 +3,17 @@
 use crate::group::Groups;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use ports::{Committed, ErrorKind, GroupId, OffsetCommit, OffsetStore, PortError, Result, TopicPartition};
+use ports::{
+    Committed, ErrorKind, GroupId, GroupName, GroupOffsets, OffsetCommit, OffsetStore, PortError, Result,
+    TopicPartition,
+};
 use std::collections::BTreeMap;
 
-/// `OffsetStore` in memory, fenced by the membership of [`Groups`].
+/// `OffsetStore` and `GroupAdmin` in memory, fenced by the membership of [`Groups`].
 #[derive(Debug)]
 pub struct MemoryOffsets {
-    groups: Groups,
-    positions: Mutex<BTreeMap<GroupId, BTreeMap<TopicPartition, Committed>>>,
+    pub(super) groups: Groups,
+    pub(super) positions: Mutex<BTreeMap<GroupName, GroupOffsets>>,
 }
 
 impl MemoryOffsets {
@@ -27,7 +30,7 @@ impl OffsetStore for MemoryOffsets {
         let mut positions = self.positions.lock();
         for (commit, _) in commits.into_iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {
             let OffsetCommit { partition, next, metadata, .. } = commit;
-            positions.entry(group.clone()).or_default().insert(partition, Committed { next, metadata });
+            positions.entry(group.into()).or_default().insert(partition, Committed { next, metadata });
         }
         drop(positions);
         drop(permit);
@@ -36,7 +39,7 @@ impl OffsetStore for MemoryOffsets {
 
     async fn committed(&self, group: &GroupId, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>> {
         let positions = self.positions.lock();
-        let group = positions.get(group);
+        let group = positions.get(group.as_str());
         Ok(of.iter().map(|partition| group.and_then(|group| group.get(partition)).cloned()).collect())
     }
 
@@ -45,7 +48,7 @@ impl OffsetStore for MemoryOffsets {
             let detail = format!("group {group} has members");
             return Err(PortError::new(ErrorKind::Conflict, "offset_store.delete", detail));
         }
-        self.positions.lock().remove(group);
+        self.positions.lock().remove(group.as_str());
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 
 mod claims;
 mod fault;
+mod groups;
 mod jobs;
 mod offsets;
 mod schema;
@@ -59,7 +60,7 @@ impl Tables {
         Ok(Self(Arc::new(Inner { store, writer })))
     }
 
-    /// The positions of these groups; `OffsetStore` of the embedded backend.
+    /// The positions of these groups; `OffsetStore` and `GroupAdmin` of the embedded backend.
     pub fn offsets(&self, groups: Groups) -> TableOffsets {
         TableOffsets::new(self.clone(), groups)
     }

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use ports::{Committed, ErrorKind, GroupId, OffsetCommit, OffsetStore, PortError, Result, TopicPartition};
 use redb::{Error, ReadableTable, WriteTransaction};
 
-/// `OffsetStore` of the embedded backend: positions in the tables, commits of current owners only.
+/// `OffsetStore` and `GroupAdmin` of the embedded backend: positions in the tables, commits of current owners only.
 #[derive(Clone, Debug)]
 pub struct TableOffsets {
-    tables: Tables,
-    groups: Groups,
+    pub(super) tables: Tables,
+    pub(super) groups: Groups,
 }
 
 impl TableOffsets {
@@ -26,6 +26,24 @@ fn write(transaction: &WriteTransaction, group: &GroupId, commits: &[OffsetCommi
         positions.insert(key, (*next, &**metadata))?;
     }
     Ok(())
+}
+
+/// Removes all positions of a group. Says whether it had any.
+pub(super) fn forget(transaction: &WriteTransaction, group: &str) -> Result<bool, Error> {
+    let mut positions = transaction.open_table(POSITIONS)?;
+    let mut keys = Vec::new();
+    for entry in positions.range((group, "", 0)..)? {
+        let (key, _) = entry?;
+        let (of, topic, partition) = key.value();
+        if of != group {
+            break;
+        }
+        keys.push((topic.to_owned(), partition));
+    }
+    for (topic, partition) in &keys {
+        positions.remove((group, topic.as_str(), *partition))?;
+    }
+    Ok(!keys.is_empty())
 }
 
 #[async_trait]
@@ -84,19 +102,7 @@ impl OffsetStore for TableOffsets {
                     let detail = format!("group {group} has members");
                     return Ok(Err(PortError::new(ErrorKind::Conflict, OPERATION, detail)));
                 }
-                let mut positions = transaction.open_table(POSITIONS)?;
-                let mut keys = Vec::new();
-                for entry in positions.range((group.as_str(), "", 0)..)? {
-                    let (key, _) = entry?;
-                    let (of, topic, partition) = key.value();
-                    if of != group.as_str() {
-                        break;
-                    }
-                    keys.push((topic.to_owned(), partition));
-                }
-                for (topic, partition) in keys {
-                    positions.remove((group.as_str(), topic.as_str(), partition))?;
-                }
+                forget(transaction, group.as_str())?;
                 Ok(Ok(()))
             })
             .await

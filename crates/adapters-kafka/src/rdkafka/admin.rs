@@ -1,6 +1,6 @@
 //! Topics: created, described, changed and deleted, each told as done only when the cluster shows it.
 
-use super::{admin_config, error, ffi, metadata::Metadata};
+use super::{admin_config, error, ffi, groups::KafkaGroups, metadata::Metadata};
 use crate::config::KafkaConfig;
 use async_trait::async_trait;
 use ports::{
@@ -56,6 +56,11 @@ impl KafkaAdmin {
         let client =
             admin_config(config).create().map_err(|e| error::of(&e, "kafka.open", "the admin client"))?;
         Ok(Self { client: Arc::new(client), metadata, timeout: config.request_timeout })
+    }
+
+    /// The groups, over the same client.
+    pub(super) fn groups(&self) -> KafkaGroups {
+        KafkaGroups::new(self.client.clone(), self.timeout)
     }
 
     fn options(&self) -> AdminOptions {

@@ -2,6 +2,8 @@
 //! workspace; every function here is safe to call.
 #![allow(unsafe_code, reason = "librdkafka is a C library")]
 
+pub(super) mod groups;
+
 use ports::{ErrorKind, PortError, Result};
 use rdkafka::{
     bindings as k,

@@ -5,6 +5,7 @@ mod batch;
 mod error;
 mod ffi;
 mod gate;
+mod groups;
 mod janitor;
 mod leaders;
 mod member;
@@ -18,8 +19,8 @@ use async_trait::async_trait;
 use member::Members;
 use metadata::Metadata;
 use ports::{
-    AppendRequest, AppendResult, Capabilities, EventLog, GroupMembership, LogReader, Offset, OffsetStore,
-    PartitionId, PortError, Position, Result, TopicAdmin, TopicName, TopicPartition,
+    AppendRequest, AppendResult, Capabilities, EventLog, GroupAdmin, GroupMembership, LogReader, Offset,
+    OffsetStore, PartitionId, PortError, Position, Result, TopicAdmin, TopicName, TopicPartition,
 };
 use producer::Producer;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -32,6 +33,7 @@ pub struct Kafka {
     log: Arc<KafkaLog>,
     admin: Arc<admin::KafkaAdmin>,
     members: Arc<Members>,
+    groups: Arc<groups::KafkaGroups>,
 }
 
 /// The log: what produces, and what reads by cursor.
@@ -54,7 +56,8 @@ impl Kafka {
         let readers = Arc::new(Readers::new(config.clone(), metadata.clone()));
         let members = Arc::new(Members::new(config.clone())?);
         let admin = Arc::new(admin::KafkaAdmin::new(&config, metadata.clone())?);
-        Ok(Self { log: Arc::new(KafkaLog { producer, readers, metadata }), admin, members })
+        let groups = Arc::new(admin.groups());
+        Ok(Self { log: Arc::new(KafkaLog { producer, readers, metadata }), admin, members, groups })
     }
 
     /// The log.
@@ -75,6 +78,11 @@ impl Kafka {
     /// Its groups' positions.
     pub fn offsets(&self) -> Arc<dyn OffsetStore> {
         self.members.clone()
+    }
+
+    /// All groups of the cluster.
+    pub fn groups(&self) -> Arc<dyn GroupAdmin> {
+        self.groups.clone()
     }
 
     /// Sends what is queued, for as long as `deadline` allows. Call it once nothing appends any more.

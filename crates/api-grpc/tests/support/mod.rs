@@ -17,13 +17,14 @@ use domain::{
     Limits,
     dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
     event_schemas::EventSchemas,
+    groups::Groups,
     jobs::{JobPorts, JobServices, Jobs, JobsConfig},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
     topics::{TopicDefaults, Topics},
 };
-use ports::Clock;
+use ports::{Clock, GroupAdmin};
 use std::sync::Arc;
 use testkit::clock::SystemLikeClock;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -33,6 +34,7 @@ use tonic::transport::Channel;
 pub(crate) struct Front {
     pub(crate) channel: Channel,
     pub(crate) address: std::net::SocketAddr,
+    pub(crate) backing: Arc<dyn GroupAdmin>,
     pub(crate) serving: watch::Sender<bool>,
     pub(crate) draining: CancellationToken,
     pub(crate) stop: CancellationToken,
@@ -77,6 +79,14 @@ impl Front {
             Some(schemas.clone()),
         );
         subscriptions.start().await.unwrap();
+        let groups = Arc::new(Groups::new(
+            memory.groups(),
+            memory.log(),
+            clock.clone(),
+            topics.clone(),
+            subscriptions.clone(),
+            None,
+        ));
         let publisher = Arc::new(publisher);
         let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
         let dead_letters = DeadLetters::new(
@@ -103,6 +113,7 @@ impl Front {
             dead_letters,
             topics,
             subscriptions,
+            groups,
             registry,
             schemas,
             limits,
@@ -115,7 +126,8 @@ impl Front {
         let stop = CancellationToken::new();
         let task = tokio::spawn(api_grpc::serve(listener, services, GrpcConfig::default(), stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        let front = Self { channel, address, serving, draining, stop, task };
+        let backing = memory.groups();
+        let front = Self { channel, address, backing, serving, draining, stop, task };
         let create =
             CreateTopicRequest { name: TOPIC.into(), partitions: Some(3), ..CreateTopicRequest::default() };
         front.topics().create_topic(create).await.unwrap();

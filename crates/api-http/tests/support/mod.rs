@@ -11,7 +11,9 @@ use domain::{
     browse::Browser,
     dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
     event_schemas::EventSchemas,
+    groups::Groups,
     jobs::{JobPorts, JobServices, Jobs, JobsConfig},
+    lag::{LagConfig, LagMonitor},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -19,7 +21,7 @@ use domain::{
 };
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use ports::Clock;
+use ports::{Clock, GroupAdmin, GroupName, TopicName, TopicPartition};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use testkit::clock::TestClock;
@@ -32,6 +34,14 @@ pub(crate) struct Front {
     pub(crate) services: Services,
     pub(crate) health: watch::Sender<Health>,
     pub(crate) stop: CancellationToken,
+    pub(crate) backing: Backing,
+}
+
+/// What tests reach behind the front.
+#[derive(Clone)]
+pub(crate) struct Backing {
+    pub(crate) groups: Arc<dyn GroupAdmin>,
+    pub(crate) monitor: Arc<LagMonitor>,
 }
 
 /// What was answered.
@@ -56,6 +66,11 @@ impl Answer {
 }
 
 pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>) {
+    let (services, health, _) = services_and_backing(limits).await;
+    (services, health)
+}
+
+async fn services_and_backing(limits: Limits) -> (Services, watch::Sender<Health>, Backing) {
     let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
     let memory = Memory::new(clock.clone());
     let limits = Arc::new(limits);
@@ -90,6 +105,21 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         Some(memory.idempotency()),
         Some(schemas.clone()),
     );
+    let monitor = Arc::new(LagMonitor::new(
+        memory.groups(),
+        memory.log(),
+        topics.clone(),
+        clock.clone(),
+        LagConfig::default(),
+    ));
+    let groups = Arc::new(Groups::new(
+        memory.groups(),
+        memory.log(),
+        clock.clone(),
+        topics.clone(),
+        subscriptions.clone(),
+        Some(monitor.clone()),
+    ));
     let publisher = Arc::new(publisher);
     let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
     let dead_letters = DeadLetters::new(
@@ -115,6 +145,7 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         jobs,
         dead_letters,
         browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
+        groups,
         registry,
         schemas,
         topics,
@@ -122,7 +153,7 @@ pub(crate) async fn services(limits: Limits) -> (Services, watch::Sender<Health>
         limits,
         health,
     };
-    (services, health_sender)
+    (services, health_sender, Backing { groups: memory.groups(), monitor })
 }
 
 impl Front {
@@ -131,10 +162,10 @@ impl Front {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
-        let (services, health) = services(limits).await;
+        let (services, health, backing) = services_and_backing(limits).await;
         let stop = CancellationToken::new();
         let router = Router::new(services.clone(), HttpConfig::default(), stop.clone());
-        Self { router, services, health, stop }
+        Self { router, services, health, stop, backing }
     }
 
     /// Sends a request to `path` below the base path.
@@ -168,6 +199,18 @@ impl Front {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send("POST", path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    /// Sets the position of a group in partition 0 of a topic, as another program does.
+    pub(crate) async fn set_offsets(&self, group: &str, topic: &str, next: u64) {
+        let at = TopicPartition::new(TopicName::new(topic).unwrap(), 0);
+        let name = GroupName::new(group).unwrap();
+        self.backing.groups.set_offsets(&name, &[(at, next)]).await.remove(0).unwrap();
+    }
+
+    /// Samples all groups once.
+    pub(crate) async fn sample(&self) {
+        self.backing.monitor.sample().await.unwrap();
     }
 
     pub(crate) async fn create_topic(&self, name: &str, partitions: u32) {

@@ -7,6 +7,7 @@ use domain::{
     dead_letters::DeadLettersConfig,
     filter::FilterLimits,
     jobs::JobsConfig,
+    lag::LagConfig,
     partition::PartitionStrategy,
     publish::{self, OnceConfig, Pattern, PublishConfig, RouteMatch},
     subscriptions::{
@@ -77,6 +78,16 @@ impl Config {
     /// How dead letters are kept track of.
     pub(crate) fn dead_letters(&self) -> DeadLettersConfig {
         DeadLettersConfig { index_max: self.dead_letters.index_max.0 as usize }
+    }
+
+    /// How groups are sampled, where they are.
+    pub(crate) fn lag(&self) -> Option<LagConfig> {
+        let lag = &self.lag;
+        lag.enabled.then(|| LagConfig {
+            interval: lag.sample_interval.0,
+            window: lag.window.0 as usize,
+            windows_max: lag.partitions_max.0 as usize,
+        })
     }
 
     /// How replays and other jobs are kept.
@@ -182,6 +193,8 @@ mod tests {
         let config = load(&Sources::default()).expect("good").config;
         assert_eq!(config.limits(), Limits::default());
         assert_eq!(config.delivery(), DeliveryConfig::default());
+        assert_eq!(config.lag(), Some(LagConfig::default()));
+        assert_eq!(with("lag.enabled=false").lag(), None);
         assert_eq!(config.publish(), Ok(PublishConfig::default()));
     }
 

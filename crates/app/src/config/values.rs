@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) publish: Publish,
     pub(crate) delivery: Delivery,
     pub(crate) dead_letters: DeadLetters,
+    pub(crate) lag: Lag,
     pub(crate) jobs: Jobs,
     pub(crate) limits: Limits,
     pub(crate) kafka: Kafka,
@@ -168,6 +169,15 @@ pub(crate) struct Delivery {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct DeadLetters {
     pub(crate) index_max: Count,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Lag {
+    pub(crate) enabled: bool,
+    pub(crate) sample_interval: Time,
+    pub(crate) window: Count,
+    pub(crate) partitions_max: Count,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -333,6 +343,8 @@ impl Config {
             ("delivery.held-events-max", self.delivery.held_events_max.0 as usize, 1, 10_000_000),
             ("delivery.metadata-bytes-max", self.delivery.metadata_bytes_max.0, 128, 1 << 16),
             ("dead-letters.index-max", self.dead_letters.index_max.0 as usize, 1, 100_000_000),
+            ("lag.window", self.lag.window.0 as usize, 2, 1_000),
+            ("lag.partitions-max", self.lag.partitions_max.0 as usize, 1, 10_000_000),
             ("limits.request-bytes-max", limits.request_bytes_max.0, 1 << 10, 1 << 30),
             ("limits.batch-events-max", limits.batch_events_max.0 as usize, 1, 10_000_000),
             ("limits.key-bytes-max", limits.key_bytes_max.0, 1, 1 << 30),
@@ -376,6 +388,7 @@ impl Config {
             ("grpc.keepalive-timeout", self.grpc.keepalive_timeout),
             ("embedded.retention-interval", self.embedded.retention_interval),
             ("delivery.commit-interval", self.delivery.commit_interval),
+            ("lag.sample-interval", self.lag.sample_interval),
             ("limits.publish-timeout", limits.publish_timeout),
             ("kafka.request-timeout", self.kafka.request_timeout),
             ("kafka.session-timeout", self.kafka.session_timeout),

@@ -399,6 +399,11 @@ impl Subscriptions {
         Ok(self.view(&entry).await)
     }
 
+    /// Whether there is a subscription of that name, as far as this replica knows.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.read().contains_key(name)
+    }
+
     /// All subscriptions, by name.
     pub async fn list(&self) -> Result<Vec<SubscriptionView>> {
         let entries: Vec<_> = self.entries.read().values().cloned().collect();

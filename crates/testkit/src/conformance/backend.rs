@@ -3,9 +3,9 @@
 use crate::fixtures;
 use futures::future::BoxFuture;
 use ports::{
-    AppendRequest, Appended, ErrorKind, EventLog, Fetched, GroupMembership, IdempotencyStore, JobStore,
-    LogReader, Offset, OffsetStore, PartitionId, PortError, ReadLimits, Record, SchemaStore, StoredRecord,
-    TopicAdmin, TopicName, TopicPartition, TopicSpec,
+    AppendRequest, Appended, ErrorKind, EventLog, Fetched, GroupAdmin, GroupMembership, IdempotencyStore,
+    JobStore, LogReader, Offset, OffsetStore, PartitionId, PortError, ReadLimits, Record, SchemaStore,
+    StoredRecord, TopicAdmin, TopicName, TopicPartition, TopicSpec,
 };
 use std::{any::Any, collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ pub struct Backend {
     admin: Option<Arc<dyn TopicAdmin>>,
     membership: Option<Arc<dyn GroupMembership>>,
     offsets: Option<Arc<dyn OffsetStore>>,
+    groups: Option<Arc<dyn GroupAdmin>>,
     jobs: Option<Arc<dyn JobStore>>,
     idempotency: Option<Arc<dyn IdempotencyStore>>,
     schemas: Option<Arc<dyn SchemaStore>>,
@@ -63,6 +64,13 @@ impl Backend {
     #[must_use]
     pub fn with_offsets(mut self, offsets: Arc<dyn OffsetStore>) -> Self {
         self.offsets = Some(offsets);
+        self
+    }
+
+    /// With these groups.
+    #[must_use]
+    pub fn with_groups(mut self, groups: Arc<dyn GroupAdmin>) -> Self {
+        self.groups = Some(groups);
         self
     }
 
@@ -133,6 +141,11 @@ impl Backend {
     /// The offsets.
     pub fn offsets(&self) -> &Arc<dyn OffsetStore> {
         self.offsets.as_ref().expect("the backend has an OffsetStore")
+    }
+
+    /// The groups.
+    pub fn groups(&self) -> &Arc<dyn GroupAdmin> {
+        self.groups.as_ref().expect("the backend has a GroupAdmin")
     }
 
     /// The documents.

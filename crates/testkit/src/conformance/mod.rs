@@ -9,6 +9,7 @@
 //! testkit::topic_admin_conformance!(memory_topic_admin, memory);
 //! testkit::group_membership_conformance!(memory_group_membership, memory);
 //! testkit::offset_store_conformance!(memory_offset_store, memory);
+//! testkit::group_admin_conformance!(memory_group_admin, memory);
 //! testkit::job_store_conformance!(memory_job_store, memory);
 //! testkit::idempotency_store_conformance!(memory_idempotency_store, memory);
 //! testkit::schema_store_conformance!(memory_schema_store, memory);

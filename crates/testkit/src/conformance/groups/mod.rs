@@ -1,9 +1,10 @@
-//! What every `GroupMembership` and every `OffsetStore` must do. Commits are fenced by membership, so a
-//! backend is tested with both.
+//! What every `GroupMembership`, every `OffsetStore` and every `GroupAdmin` must do. Commits are fenced by
+//! membership, and what may be done from outside hangs on it, so a backend is tested with all of them.
 
 mod commits;
 mod fencing;
 mod member;
+mod outside;
 mod sharing;
 
 super::conformance_list! {
@@ -52,5 +53,28 @@ super::conformance_list! {
             a_commit_of_an_old_generation_is_fenced_and_changes_nothing,
             a_commit_for_another_members_partition_is_fenced,
             a_commit_without_membership_is_fenced;
+    }
+}
+
+super::conformance_list! {
+    ($)
+    /// Stamps the list of `GroupAdmin` on a backend that has topics, membership, offsets and groups:
+    /// `testkit::group_admin_conformance!(module_name, make_backend);`.
+    group_admin_conformance in groups::admin_entries {
+        outside:
+            a_group_with_members_is_listed_and_described,
+            a_group_that_its_members_left_is_empty_and_keeps_its_positions,
+            a_group_that_is_not_there_is_not_described_and_has_no_positions,
+            positions_of_many_groups_are_read_in_the_order_of_the_question,
+            nothing_asked_is_nothing_answered,
+            the_next_member_begins_at_the_positions_that_were_set,
+            a_position_that_was_set_survives_a_restart,
+            a_group_with_members_is_not_moved,
+            a_position_in_a_partition_that_is_not_there_is_refused_alone,
+            an_offset_that_no_log_can_hold_is_refused,
+            positions_are_forgotten_one_by_one,
+            positions_that_a_member_reads_are_not_forgotten,
+            a_group_is_deleted_with_its_positions,
+            a_group_whose_members_are_there_is_not_deleted;
     }
 }
