@@ -240,7 +240,7 @@ impl DeadLetters {
             if let Some(schemas) = &shared.schemas {
                 let topic = &letter.event.topic;
                 let mut writer = schemas.writer(topic).unwrap_or_else(|| schemas.writer_of_framed(topic));
-                writer.write(&mut event).await?;
+                writer.write(&event).await?.put(&mut event);
             }
             if event.content_type != kind {
                 decided.content_type = event.content_type;

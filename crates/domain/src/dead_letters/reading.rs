@@ -196,7 +196,8 @@ impl DeadLetters {
             let mut seen = letter.event.record.clone();
             seen.record.headers.extend(letter.context.iter().cloned());
             let (topic, partition) = (letter.event.topic.as_str(), letter.event.partition);
-            match filter.matches(&FilterInput { topic, partition, record: &seen, decoded }) {
+            let metadata = values.get(at).and_then(ShownValue::metadata);
+            match filter.matches(&FilterInput { topic, partition, record: &seen, decoded, metadata }) {
                 Ok(true) => matching.push((at, letter)),
                 Ok(false) => {}
                 Err(_) => errors += 1,

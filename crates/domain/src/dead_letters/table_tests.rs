@@ -37,11 +37,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..80)
 }
 
+/// The earliest offset of a partition, and the ids and times of what lies there from offset 0 on.
+type Lies = (u64, Vec<(u8, i64)>);
+
 /// What was written, without any cleverness.
 #[derive(Default)]
 struct World {
-    /// By partition: its earliest offset, and ids and times from offset 0 on.
-    partitions: BTreeMap<u32, (u64, Vec<(u8, i64)>)>,
+    /// By partition.
+    partitions: BTreeMap<u32, Lies>,
     decisions: Vec<(u8, DecisionKind)>,
 }
 
@@ -50,7 +53,7 @@ type Seen = HashMap<u8, (u32, u64, LetterStatus, Option<u64>)>;
 impl World {
     /// Copies lie in one partition, and not long after each other.
     fn may_write(&self, id: u8, partition: u32) -> bool {
-        let lies = |(at, (earliest, letters)): (&u32, &(u64, Vec<(u8, i64)>))| {
+        let lies = |(at, (earliest, letters)): (&u32, &Lies)| {
             let last = letters.iter().rposition(|(other, _)| *other == id)?;
             Some(*at == partition && last as u64 >= *earliest)
         };

@@ -199,7 +199,7 @@ impl Runner {
             return Ok((0, 0));
         }
         let opened = self.prepare(|| letters.open(&name, events.clone())).await?;
-        let (wanted, errors) = sieve.letters(opened);
+        let (wanted, errors) = self.prepare(|| sieve.letters(letters, opened.clone())).await?;
         if !wanted.is_empty() {
             let bytes = wanted.iter().map(|letter| letter.event.record.record.size()).sum();
             let (target, moved) = self.prepare(|| sink.queued(&wanted)).await?;

@@ -2,8 +2,7 @@
 
 use super::job::Task;
 use crate::{
-    browse::Browsed,
-    dead_letters::{Letter, LetterStatus},
+    dead_letters::{DeadLetters, Letter, LetterStatus},
     error::{Error, ErrorCode, Result},
     event_schemas::{EventSchemas, ShownValue},
     filter::{Filter, FilterInput, FilterLimits},
@@ -88,23 +87,19 @@ impl Sieve {
     }
 
     /// Takes out the dead letters that are not to be redriven: those that were already, or were discarded, and those
-    /// that the filter does not want.
-    pub(super) fn letters(&self, letters: Vec<Letter>) -> (Vec<Letter>, u64) {
-        let mut errors = 0;
-        let wanted = |letter: &Letter| {
-            let decoded = match &letter.value {
-                ShownValue::Decoded(decoded) => Some(&decoded.json),
-                _ => None,
-            };
-            let Browsed { topic, partition, record } = &letter.event;
-            let input = FilterInput { topic: topic.as_str(), partition: *partition, record, decoded };
-            let refused = self.filters.iter().map(|filter| filter.matches(&input)).find(|it| *it != Ok(true));
-            errors += u64::from(matches!(refused, Some(Err(_))));
-            refused.is_none()
-        };
+    /// that the filter does not want. Answers of how many it could not tell.
+    ///
+    /// # Errors
+    /// `Unavailable`: a value must be read by its schema, and the registry does not serve.
+    pub(super) async fn letters(&self, of: &DeadLetters, letters: Vec<Letter>) -> Result<(Vec<Letter>, u64)> {
         let parked = letters.into_iter().filter(|letter| letter.status == LetterStatus::Parked);
-        let wanted = parked.filter(wanted).collect();
-        (wanted, errors)
+        let (mut wanted, mut unknown): (Vec<_>, _) = (parked.collect(), 0);
+        for filter in &self.filters {
+            let (matching, errors) = of.sift(filter, wanted).await?;
+            wanted = matching.into_iter().map(|(_, letter)| letter).collect();
+            unknown += errors;
+        }
+        Ok((wanted, unknown))
     }
 
     async fn values(&self, events: &[(PartitionId, StoredRecord)]) -> Result<Vec<ShownValue>> {

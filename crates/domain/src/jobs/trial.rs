@@ -71,8 +71,8 @@ pub(super) async fn run(shared: &Shared, kind: Kind, task: &Task, progress: &Pro
                     task.only.as_ref().is_none_or(of)
                 };
                 let events = taken.events.into_iter().filter(is_meant).collect();
-                let letters = shared.services.dead_letters.open(name, events).await?;
-                let (wanted, errors) = sieve.letters(letters);
+                let of = &shared.services.dead_letters;
+                let (wanted, errors) = sieve.letters(of, of.open(name, events).await?).await?;
                 trial.progress.filter_errors += errors;
                 wanted.into_iter().for_each(|letter| trial.count(letter.partition, letter.event));
             }
