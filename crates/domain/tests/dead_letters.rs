@@ -92,7 +92,7 @@ fn number(letter: &Letter) -> u32 {
 }
 
 async fn list(letters: &DeadLetters, list: ListLetters) -> Vec<Letter> {
-    let (mut all, mut cursor) = (Vec::new(), None);
+    let (mut all, mut cursor) = (Vec::new(), list.cursor.clone());
     loop {
         let page = letters.list(NAME, ListLetters { cursor, ..list.clone() }).await.unwrap();
         all.extend(page.letters);
