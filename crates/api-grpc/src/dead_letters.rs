@@ -115,7 +115,7 @@ fn said(request: EditDeadLetterRequest) -> Result<EditLetter> {
         (Some(_), Some(_)) => return Err(Error::invalid("data_json", "must not be given beside `data`")),
         (Some(data), None) => Some(data.value.map_or(EditData::Null, EditData::Bytes)),
         (None, Some(json)) => {
-            let read: Result<serde_json::de::IgnoredAny, _> = serde_json::from_str(&json);
+            let read: Result<serde_json::Value, _> = serde_json::from_str(&json);
             read.map_err(|error| Error::invalid("data_json", format!("must be JSON: {error}")))?;
             Some(EditData::Json(Bytes::from(json)))
         }

@@ -13,10 +13,9 @@ use crate::{
 use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{
-    Error, Limits, Result,
+    Limits, Result,
     dead_letters::{EditData, EditLetter, Letter, LetterDetail, ListLetters, Recorded},
     event::time_text,
-    event_schemas::ShownValue,
     subscriptions::Payload,
 };
 use http::StatusCode;

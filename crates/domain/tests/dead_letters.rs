@@ -15,7 +15,7 @@ use domain::{
     },
     topics::{TopicDefaults, Topics},
 };
-use ports::{Clock, EventLog, Header, PartitionId, Record, Timestamp, TopicName};
+use ports::{EventLog, Header, PartitionId, Record, Timestamp, TopicName};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -92,7 +92,7 @@ fn number(letter: &Letter) -> u32 {
 }
 
 async fn list(letters: &DeadLetters, list: ListLetters) -> Vec<Letter> {
-    let (mut all, mut cursor) = (Vec::new(), None);
+    let (mut all, mut cursor) = (Vec::new(), list.cursor.clone());
     loop {
         let page = letters.list(NAME, ListLetters { cursor, ..list.clone() }).await.unwrap();
         all.extend(page.letters);
@@ -107,8 +107,8 @@ async fn numbers(letters: &DeadLetters, of: ListLetters) -> Vec<u32> {
     list(letters, of).await.iter().map(number).collect()
 }
 
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
+fn some<T: From<&'static str>>(text: &'static str) -> Option<T> {
+    Some(text.into())
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,6 @@ use domain::{
     Error, ErrorCode, Result,
     publish::{ANONYMOUS, PublishContext, Receipt, Refused},
 };
-use draft::Source;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Body;
 use json_event::Published;

@@ -195,14 +195,20 @@ impl Follower {
                     // It is another one than it was, or has lost its end.
                     table.forget(partition);
                 }
-                table.trim(partition, earliest);
-                let next = table.next(partition);
+                let next = table.next(partition).max(earliest);
                 if next < latest {
                     spans.insert(partition, Span { from: next, to: latest, next, gone: 0 });
                 }
             }
         }
         self.read(&index.topic, &spans, |table, events| take_up(table, &index, events)).await?;
+        {
+            // After that, so that what was decided about one that lies further on again goes over to it.
+            let mut table = index.table.write();
+            for (partition, ends) in (0..meta.partitions).zip(offsets.chunks_exact(2)) {
+                table.trim(partition, ends[0]);
+            }
+        }
         if let (Some(topic), Some(end)) = (&index.decisions, decisions_end) {
             let next = index.table.read().decisions_next;
             if next < end {
