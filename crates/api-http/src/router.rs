@@ -178,9 +178,8 @@ impl<'a> Place<'a> {
             | Self::Redrive(_)
             | Self::ShortReplay => "POST",
             Self::Topics | Self::Events(_) | Self::Subscriptions | Self::Replays => "GET, POST",
-            Self::Topic(_) => "GET, PATCH, DELETE",
+            Self::Topic(_) | Self::DeadLetter(..) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
-            Self::DeadLetter(..) => "GET, PATCH, DELETE",
             Self::Group(_) => "GET, DELETE",
             Self::GroupOffsets(_) => "DELETE",
             Self::Tail(_)

@@ -107,8 +107,8 @@ async fn numbers(letters: &DeadLetters, of: ListLetters) -> Vec<u32> {
     list(letters, of).await.iter().map(number).collect()
 }
 
-fn some<T: From<&'static str>>(text: &'static str) -> Option<T> {
-    Some(text.into())
+fn text<T: From<&'static str>>(text: &'static str) -> T {
+    text.into()
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,30 +154,30 @@ async fn a_list_is_narrowed_by_kind_status_and_filter() {
     let (world, process) = with_topic(2).await;
     world.append_to(DEAD, (0..20).map(|n| (n % 2, dead(n, i64::from(n)))).collect()).await;
     let letters = letters(&world, &process);
-    letters.discard(NAME, &uuid(4), some("known")).await.unwrap();
+    letters.discard(NAME, &uuid(4), Some(text("known"))).await.unwrap();
     let by = |change: fn(&mut ListLetters)| {
         let mut list = ListLetters { limit: Some(3), ..ListLetters::default() };
         change(&mut list);
         list
     };
-    let kind = numbers(&letters, by(|list| list.error = some("timeout"))).await;
+    let kind = numbers(&letters, by(|list| list.error = Some(text("timeout")))).await;
     assert_eq!(kind, (0..20).filter(|n| n % 2 == 0).rev().collect::<Vec<_>>());
-    assert_eq!(numbers(&letters, by(|list| list.status = some("discarded"))).await, [4]);
-    assert!(numbers(&letters, by(|list| list.error = some("no such"))).await.is_empty());
-    let filter = by(|list| list.filter = some("data.n > 15 && topic == 'orders' && offset < 19"));
+    assert_eq!(numbers(&letters, by(|list| list.status = Some(text("discarded")))).await, [4]);
+    assert!(numbers(&letters, by(|list| list.error = Some(text("no such")))).await.is_empty());
+    let filter = by(|list| list.filter = Some(text("data.n > 15 && topic == 'orders' && offset < 19")));
     assert_eq!(numbers(&letters, filter).await, [18, 17, 16]);
     let filter = by(|list| {
-        list.filter = some("headers.es_dlq_error_kind == 'timeout'");
-        list.status = some("parked");
+        list.filter = Some(text("headers.es_dlq_error_kind == 'timeout'"));
+        list.status = Some(text("parked"));
     });
     assert_eq!(numbers(&letters, filter).await.len(), 9);
-    let unclear = letters.list(NAME, by(|list| list.filter = some("data.missing > 1"))).await.unwrap();
+    let unclear = letters.list(NAME, by(|list| list.filter = Some(text("data.missing > 1")))).await.unwrap();
     assert_eq!((unclear.letters.len(), unclear.filter_errors), (0, 20));
     for (list, field) in [
         (by(|list| list.limit = Some(0)), "limit"),
-        (by(|list| list.cursor = some("x")), "cursor"),
-        (by(|list| list.status = some("lost")), "status"),
-        (by(|list| list.filter = some("data.")), "filter"),
+        (by(|list| list.cursor = Some(text("x"))), "cursor"),
+        (by(|list| list.status = Some(text("lost"))), "status"),
+        (by(|list| list.filter = Some(text("data."))), "filter"),
     ] {
         assert_eq!(letters.list(NAME, list).await.unwrap_err().fields()[0].field, field);
     }
@@ -230,7 +230,7 @@ async fn an_edit_is_what_is_shown_and_what_it_was_is_kept_over_restarts() {
     check(&detail);
     let next = letters(&world, &process);
     check(&next.get(NAME, &id).await.unwrap());
-    let seen = ListLetters { filter: some("data.n == 2 && key == 'other'"), ..ListLetters::default() };
+    let seen = ListLetters { filter: Some(text("data.n == 2 && key == 'other'")), ..ListLetters::default() };
     assert_eq!(numbers(&next, seen).await, [1], "a filter sees what it was edited to");
     let topic = world.memory.admin().describe(&TopicName::new(DECISIONS).unwrap()).await.unwrap().unwrap();
     assert_eq!((topic.partitions.len(), topic.config["retention.ms"].as_str()), (1, "-1"));
@@ -243,8 +243,8 @@ async fn what_was_decided_for_good_is_not_edited_and_says_why() {
     let letters = letters(&world, &process);
     let edit = || EditLetter { key: Some(None), ..EditLetter::default() };
     letters.edit(NAME, &uuid(0), edit()).await.unwrap();
-    letters.discard(NAME, &uuid(0), some("not needed")).await.unwrap();
-    letters.discard(NAME, &uuid(0), some("again")).await.unwrap();
+    letters.discard(NAME, &uuid(0), Some(text("not needed"))).await.unwrap();
+    letters.discard(NAME, &uuid(0), Some(text("again"))).await.unwrap();
     let detail = letters.get(NAME, &uuid(0)).await.unwrap();
     assert_eq!((detail.letter.status, detail.letter.edited), (LetterStatus::Discarded, true));
     let history: Vec<_> = detail.history.iter().map(|of| (of.kind, of.reason.as_deref())).collect();

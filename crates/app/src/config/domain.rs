@@ -83,7 +83,7 @@ impl Config {
     /// How groups are sampled, where they are.
     pub(crate) fn lag(&self) -> Option<LagConfig> {
         let lag = &self.lag;
-        lag.enabled.then(|| LagConfig {
+        lag.enabled.then_some(LagConfig {
             interval: lag.sample_interval.0,
             window: lag.window.0 as usize,
             windows_max: lag.partitions_max.0 as usize,
