@@ -17,9 +17,12 @@ fn may_depend(from: &str, to: &str, kind: DependencyKind) -> bool {
     match (from, to) {
         // Nothing stands on the composition root, on the end-to-end tests or on the benches.
         (_, "app" | "tests" | "bench") => false,
+        (from, "examples") => from == "tests",
         // The benches speak to the service as a client does, in its protocol buffers, or as an application does
         // that it is embedded in.
         ("bench", to) => matches!(to, "api-grpc" | "embed" | "adapters-redis"),
+        // Examples are applications.
+        ("examples", to) => to == "embed",
         // They use everything, and the product is not made of them.
         ("tests", _) => true,
         // A second way to put the parts together, for those who link them; the first does not stand on it.
@@ -102,6 +105,8 @@ fn the_directions_are_those_of_the_map() {
         ("bench", "embed"),
         ("bench", "adapters-redis"),
         ("embed", "domain"),
+        ("examples", "embed"),
+        ("tests", "examples"),
         ("embed", "adapters-kafka"),
         ("api-grpc", "domain"),
         ("domain", "ports"),
@@ -129,6 +134,8 @@ fn the_directions_are_those_of_the_map() {
         ("domain", "embed"),
         ("bench", "adapters-kafka"),
         ("bench", "app"),
+        ("examples", "domain"),
+        ("embed", "examples"),
         ("testkit", "domain"),
     ] {
         assert!(!may_depend(from, to, Normal), "{from} -> {to}");
@@ -147,13 +154,16 @@ fn every_crate_is_named_after_its_folder_and_has_a_place_on_the_map() {
             folder(&package.name).unwrap_or_else(|| panic!("{} lacks the prefix {PREFIX}", package.name));
         let manifest =
             package.manifest_path.strip_prefix(&metadata.workspace_root).expect("it is in the workspace");
-        let expected =
-            if folder == "tests" { "tests/Cargo.toml".into() } else { format!("crates/{folder}/Cargo.toml") };
+        let expected = match folder {
+            "tests" | "examples" => format!("{folder}/Cargo.toml"),
+            _ => format!("crates/{folder}/Cargo.toml"),
+        };
         assert_eq!(manifest, Utf8Path::new(&expected));
-        let on_the_map =
-            matches!(folder, "app" | "bench" | "domain" | "embed" | "ports" | "testkit" | "tests")
-                || folder.starts_with("api-")
-                || folder.starts_with("adapters-");
+        let on_the_map = matches!(
+            folder,
+            "app" | "bench" | "domain" | "embed" | "examples" | "ports" | "testkit" | "tests"
+        ) || folder.starts_with("api-")
+            || folder.starts_with("adapters-");
         assert!(on_the_map, "{folder} needs a place on the map, and in `may_depend`");
     }
 }

@@ -112,7 +112,7 @@ fn manifests() -> Vec<PathBuf> {
         .map(|entry| entry.expect("crates/ can be listed").path().join("Cargo.toml"))
         .filter(|manifest| manifest.is_file())
         .collect();
-    manifests.push(workspace_root().join("tests/Cargo.toml"));
+    manifests.extend(["examples", "tests"].map(|folder| workspace_root().join(folder).join("Cargo.toml")));
     manifests
 }
 

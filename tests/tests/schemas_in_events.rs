@@ -17,6 +17,7 @@ on_every_log!(
     what_does_not_fit_its_schema_is_refused_with_its_path,
     a_value_that_cannot_be_read_becomes_a_dead_letter_with_its_bytes,
     old_and_new_readers_read_what_either_version_wrote,
+    what_a_message_says_of_its_event_is_what_the_event_is,
 );
 
 const ORDER: &str = "syntax = \"proto3\"; package shop; \
@@ -35,6 +36,10 @@ struct Fixture {
 }
 
 async fn fixture(log: &Log) -> Fixture {
+    fixture_of(log, ORDER).await
+}
+
+async fn fixture_of(log: &Log, text: &str) -> Fixture {
     let data = tempfile::tempdir().expect("a folder");
     let service = Setup::on(log).start(data.path()).await;
     let client = service.client();
@@ -48,7 +53,7 @@ async fn fixture(log: &Log) -> Fixture {
     let expected = json!({"subject": subject, "required": true, "autoRegister": false});
     assert_eq!(shown["schema"], expected);
     assert_eq!(client.get(&path).await.expect(200)["schema"], expected);
-    let id = register(&client, &subject, ORDER).await;
+    let id = register(&client, &subject, text).await;
     Fixture { service, client, topic, subject, id, _data: data }
 }
 
@@ -215,4 +220,30 @@ async fn old_and_new_readers_read_what_either_version_wrote(log: Log) {
         it.client.post(&path, &json!({"schemaType": "PROTOBUF", "schema": third})).await.expect(409);
     assert!(refused["message"].as_str().is_some_and(|text| text.contains("FIELD_SCALAR_KIND_CHANGED")));
     it.client.publish(&it.topic, &json!({"data": {"id": "on"}})).await;
+}
+
+async fn what_a_message_says_of_its_event_is_what_the_event_is(log: Log) {
+    let text = format!(
+        "{} message Said {{ string event_id = 1; string tenant_id = 2; int32 retry_count = 3; }}",
+        ORDER.replace("string id = 1;", "string id = 1; Said metadata = 3;")
+    );
+    let it = fixture_of(&log, &text).await;
+    let order = json!({"id": "o", "metadata": {"eventId": "e-1", "tenantId": "t-1", "retryCount": 1}});
+    let receipt = it.client.publish(&it.topic, &json!({"data": order})).await;
+    assert_eq!(receipt["id"], "e-1");
+    let named = json!({"id": "e-2", "tenantid": "t-2", "data": order});
+    assert_eq!(it.client.publish(&it.topic, &named).await["id"], "e-2", "what is around it counts more");
+    let shown = it.client.browse_all(&it.topic).await;
+    let seen: Vec<_> = shown.iter().map(|event| (&event["id"], &event["tenantid"])).collect();
+    let expected = [(json!("e-1"), json!("t-1")), (json!("e-2"), json!("t-2"))];
+    assert_eq!(seen, expected.each_ref().map(|(id, tenant)| (id, tenant)));
+    let name = unique("said");
+    it.client.subscribe(&name, &it.topic, &json!({"filter": "tenantid == 't-1'"})).await;
+    // The second try of the publisher is the same event.
+    it.client.publish(&it.topic, &json!({"data": order})).await;
+    it.client.publish(&it.topic, &json!({"id": "last", "data": order})).await;
+    let pulled = it.client.pull_count(&name, 2).await;
+    let seen: Vec<_> = pulled.iter().map(|it| (&it["event"]["id"], &it["attempt"])).collect();
+    assert_eq!(seen, [(&json!("e-1"), &json!(2)), (&json!("last"), &json!(2))]);
+    it.client.ack(&name, &pulled).await;
 }

@@ -65,7 +65,7 @@ pub(crate) fn outgoing(
 ) -> proto::Event {
     let offset = record.offset;
     let timestamp = record.record.timestamp;
-    let mut event = Event::from_record(&record.record);
+    let mut event = value.event(&record.record);
     let mut schema = None;
     if let ShownValue::Decoded(decoded) = value {
         event.data = Some(decoded.json.clone());

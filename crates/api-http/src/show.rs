@@ -8,7 +8,6 @@ use crate::{
 use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{
-    Event,
     event_schemas::{SchemaName, ShownValue},
     subscriptions::Payload,
 };
@@ -26,7 +25,7 @@ pub(crate) fn push_event(
 ) {
     let timestamp = stored.record.timestamp;
     let offset = stored.offset;
-    let event = Event::from_record(&stored.record);
+    let event = value.event(&stored.record);
     out.reserve(512 + event.data.as_ref().map_or(0, Bytes::len));
     let mut fields = Fields { out, first: true };
     fields.text("id", event.id.as_ref());

@@ -144,8 +144,13 @@ impl Service {
             None => Registry::new(backends.schemas.clone(), clock.clone(), config.schema_registry()),
         };
         let registry = Arc::new(registry);
-        let schemas =
-            EventSchemas::new(registry.clone(), topics.clone(), backends.jobs.clone(), clock.clone());
+        let schemas = EventSchemas::with_metadata(
+            registry.clone(),
+            topics.clone(),
+            backends.jobs.clone(),
+            clock.clone(),
+            config.metadata(),
+        );
         let publisher = Arc::new(Publisher::with_schemas(
             log.clone(),
             topics.clone(),

@@ -26,14 +26,14 @@ pub mod header {
     pub(super) const SPECVERSION: &str = "ce_specversion";
     pub(crate) const ID: &str = "ce_id";
     pub(crate) const SOURCE: &str = "ce_source";
-    pub(super) const TYPE: &str = "ce_type";
-    pub(super) const TIME: &str = "ce_time";
+    pub(crate) const TYPE: &str = "ce_type";
+    pub(crate) const TIME: &str = "ce_time";
     pub(super) const SUBJECT: &str = "ce_subject";
     pub(super) const DATASCHEMA: &str = "ce_dataschema";
-    pub(super) const TENANT: &str = "ce_tenantid";
-    pub(super) const USER: &str = "ce_userid";
-    pub(super) const CORRELATION: &str = "ce_correlationid";
-    pub(super) const CAUSATION: &str = "ce_causationid";
+    pub(crate) const TENANT: &str = "ce_tenantid";
+    pub(crate) const USER: &str = "ce_userid";
+    pub(crate) const CORRELATION: &str = "ce_correlationid";
+    pub(crate) const CAUSATION: &str = "ce_causationid";
 }
 
 /// An event, on its way in (what is left out is filled in) or out (what a foreign producer left out
@@ -276,7 +276,7 @@ impl Event {
 const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can write.
-const MAX_TIME: i64 = 253_402_300_799_999;
+pub(crate) const MAX_TIME: i64 = 253_402_300_799_999;
 
 /// RFC 3339 in UTC with milliseconds.
 pub fn time_text(time: Timestamp) -> String {

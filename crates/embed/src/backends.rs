@@ -7,7 +7,7 @@ use adapters_embedded::{
 };
 use adapters_kafka::{Kafka, KafkaConfig};
 use domain::{Limits, subscriptions::SubscriptionPorts};
-use ports::{Clock, Result, TopicAdmin};
+use ports::{Clock, Result, SchemaStore, TopicAdmin};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// How often it is looked whether all handles are gone.
@@ -17,6 +17,7 @@ const CLOSED_AGAIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Backends {
     pub(crate) ports: SubscriptionPorts,
+    pub(crate) schemas: Arc<dyn SchemaStore>,
     pub(crate) admin: Arc<dyn TopicAdmin>,
     kafka: Option<Kafka>,
     /// Given back last: the directory is ours until everything in it is closed.
@@ -39,6 +40,7 @@ impl Backends {
         let tables = Tables::open(data_dir)?;
         let idempotency = Arc::new(tables.claims(clock.clone())?);
         let jobs = Arc::new(tables.clone());
+        let schemas = Arc::new(tables.clone());
         if let Some(config) = kafka {
             let kafka = Kafka::open(config)?;
             let ports = SubscriptionPorts {
@@ -49,7 +51,7 @@ impl Backends {
                 idempotency,
                 clock,
             };
-            return Ok(Self { ports, admin: kafka.topic_admin(), kafka: Some(kafka), lock });
+            return Ok(Self { ports, schemas, admin: kafka.topic_admin(), kafka: Some(kafka), lock });
         }
         let disk = DiskLimits {
             partitions_max: limits.partitions_max,
@@ -68,18 +70,18 @@ impl Backends {
             idempotency,
             clock,
         };
-        Ok(Self { ports, admin, kafka: None, lock })
+        Ok(Self { ports, schemas, admin, kafka: None, lock })
     }
 
     /// Writes out and closes everything, within `patience`, and gives the directory back. False when somebody
     /// still holds a part of it then.
     pub(crate) async fn close(self, patience: Duration) -> bool {
-        let Self { ports, admin, kafka, lock } = self;
+        let Self { ports, schemas, admin, kafka, lock } = self;
         if let Some(kafka) = kafka {
             kafka.close(patience).await;
         }
         // The last handle on a file closes it, which waits for the disk.
-        let closing = tokio::task::spawn_blocking(move || drop((ports, admin)));
+        let closing = tokio::task::spawn_blocking(move || drop((ports, schemas, admin)));
         let closed = async {
             let _ = closing.await;
             // Tasks that have just said that they are at their end may hold their handles a moment longer,

@@ -1,16 +1,20 @@
 //! How a service is put together.
 
-use crate::{Service, backends::Backends};
+use crate::{Messages, Service, backends::Backends, descriptors::Descriptors};
 use adapters_embedded::SystemClock;
 use adapters_kafka::KafkaConfig;
+use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{
     Error, ErrorCode, Limits, Result,
     breaker::{self, Breaker, GuardedClaims},
+    event_schemas::{EventSchemas, MetadataFields},
     publish::{PublishConfig, Publisher},
+    schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, Subscriptions},
     topics::{TopicDefaults, Topics},
 };
+use parking_lot::RwLock;
 use ports::IdempotencyStore;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,6 +29,9 @@ pub struct Builder {
     publish: PublishConfig,
     delivery: DeliveryConfig,
     source: ByteString,
+    messages: Vec<Bytes>,
+    register_schemas: bool,
+    metadata: Option<MetadataFields>,
     drain_timeout: Duration,
     shutdown_timeout: Duration,
 }
@@ -39,6 +46,9 @@ impl Builder {
             publish: PublishConfig::default(),
             delivery: DeliveryConfig::default(),
             source: ByteString::from_static("/event-streaming"),
+            messages: Vec::new(),
+            register_schemas: false,
+            metadata: Some(MetadataFields::default()),
             drain_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(30),
         }
@@ -73,6 +83,26 @@ impl Builder {
         self
     }
 
+    /// Knows these messages: a serialized `FileDescriptorSet`, as a build script keeps it, with all that its files
+    /// import. May be called again for further ones. [`Service::messages`] publishes them.
+    pub fn messages(mut self, descriptors: impl Into<Bytes>) -> Self {
+        self.messages.push(descriptors.into());
+        self
+    }
+
+    /// Whether the schema of a message is registered when it is first published to a topic; otherwise, and unless said,
+    /// it must be a version of the topic's subject by then.
+    pub fn register_schemas(mut self, register: bool) -> Self {
+        self.register_schemas = register;
+        self
+    }
+
+    /// Where messages say what their events are; with `None` they say nothing.
+    pub fn metadata(mut self, fields: Option<MetadataFields>) -> Self {
+        self.metadata = fields;
+        self
+    }
+
     /// The bounds on calls and events.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -103,12 +133,18 @@ impl Builder {
     ///
     /// # Errors
     /// `unavailable` where the directory is another process's or cannot be read, `not_supported` where
-    /// Kafka was not built in, `invalid_request` where its client refuses its settings.
+    /// Kafka was not built in, `invalid_request` where its client refuses its settings or [`Self::messages`] was given
+    /// what holds none.
     ///
     /// # Cancellation
     /// Dropping the future stops what was started.
     pub async fn start(self) -> Result<Service> {
         let Self { data_dir, kafka, claims, limits, publish, delivery, source, .. } = self;
+        let (register, metadata) = (self.register_schemas, self.metadata);
+        let mut descriptors = Descriptors::default();
+        for set in &self.messages {
+            descriptors.add(set)?;
+        }
         let (drain_timeout, shutdown_timeout) = (self.drain_timeout, self.shutdown_timeout);
         let clock = Arc::new(SystemClock::new());
         let limits = Arc::new(limits);
@@ -127,18 +163,38 @@ impl Builder {
         let defaults = TopicDefaults { auto_create: false, partitions: 3, replication_factor: None };
         let topics =
             Topics::new(backends.admin.clone(), ports.log.clone(), clock.clone(), limits.clone(), defaults);
-        let publisher = Arc::new(Publisher::with_store(
+        let registry =
+            Arc::new(Registry::new(backends.schemas.clone(), clock.clone(), RegistryConfig::default()));
+        let jobs = ports.jobs.clone();
+        let schemas =
+            EventSchemas::with_metadata(registry.clone(), topics.clone(), jobs, clock.clone(), metadata);
+        let publisher = Arc::new(Publisher::with_schemas(
             ports.log.clone(),
             topics.clone(),
             clock.clone(),
             limits.clone(),
             publish,
             Some(ports.idempotency.clone()),
+            Some(schemas.clone()),
         ));
-        let subscriptions = Subscriptions::new(ports, topics.clone(), limits, delivery);
+        let subscriptions =
+            Subscriptions::with_schemas(ports, topics.clone(), limits, delivery, None, Some(schemas.clone()));
+        // What values follow is known before anything is delivered. The directory is this process's alone.
+        schemas.start(false).await?;
         subscriptions.start().await?;
+        let messages = Arc::new(Messages {
+            publisher: publisher.clone(),
+            topics: topics.clone(),
+            registry,
+            schemas,
+            descriptors,
+            register,
+            source: source.clone(),
+            frames: RwLock::default(),
+        });
         Ok(Service {
             publisher,
+            messages,
             topics,
             subscriptions,
             backends,

@@ -45,21 +45,26 @@
 
 mod backends;
 mod builder;
+mod descriptors;
+mod messages;
 mod service;
 
 pub use adapters_kafka::KafkaConfig;
 pub use builder::Builder;
 pub use domain::{
     Error, ErrorCode, Event, Limits, Result,
+    event_schemas::{EventSchemas, MetadataFields, NewTopicSchema, TopicSchemaChange},
     handler::{Decode, Delivered, Handler, HandlerError, Json, Raw, RunHandler, UNDECODABLE, each, runs},
     publish::{PublishConfig, Publisher, Receipt},
+    schemas::registry::Registry,
     subscriptions::{
         DeliveryConfig, HandlerCounts, HandlerOptions, NewSubscription, StartSpec, State, SubscriptionView,
         Subscriptions,
         circuit::CircuitConfig,
         policy::{NewDeadLetter, NewDedup, NewRetry},
     },
-    topics::{NewTopic, Topics},
+    topics::{NewTopic, TopicChange, Topics},
 };
+pub use messages::Messages;
 pub use ports::{Failure, Record, StoredRecord};
 pub use service::{Service, json_event};

@@ -1,15 +1,21 @@
 //! A service that runs in this process.
 
-use crate::{Builder, backends::Backends};
+use crate::{Builder, Messages, backends::Backends};
 use adapters_embedded::SystemClock;
 use bytestring::ByteString;
 use domain::{
-    ErrorCode, Event, Result,
+    Error, ErrorCode, Event, Result,
+    event_schemas::EventSchemas,
+    handler::{Handler, RunHandler},
     publish::{ANONYMOUS, PublishContext, Publisher, Receipt},
-    subscriptions::{HandlerCounts, HandlerOptions, NewSubscription, SubscriptionView, Subscriptions},
+    schemas::registry::Registry,
+    subscriptions::{
+        HandlerCounts, HandlerOptions, NewSubscription, Payload, SubscriptionView, Subscriptions,
+    },
     topics::{NewTopic, Topics},
 };
 use ports::{Clock as _, EventHandler};
+use prost::{Message, Name};
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +27,7 @@ use std::{sync::Arc, time::Duration};
 #[derive(Debug)]
 pub struct Service {
     pub(crate) publisher: Arc<Publisher>,
+    pub(crate) messages: Arc<Messages>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) backends: Backends,
@@ -63,13 +70,7 @@ impl Service {
         topic: &str,
         events: impl IntoIterator<Item = Event>,
     ) -> Result<Vec<Result<Receipt>>> {
-        let context = PublishContext {
-            principal: ByteString::from_static(ANONYMOUS),
-            source: self.source.clone(),
-            correlation_id: None,
-            traceparent: None,
-            tracestate: None,
-        };
+        let context = context(self.source.clone());
         let items = events.into_iter().map(Ok).collect();
         self.publisher.publish(Some(topic), items, &context).await
     }
@@ -108,9 +109,81 @@ impl Service {
         }
     }
 
+    /// Gives the messages of a subscription to a handler, decoded. As [`Self::handle_with`] otherwise. A value that is
+    /// framed must be of the handler's message by the schema that its frame names; what is not, or cannot be read, is a
+    /// dead letter at once, of the kind [`UNDECODABLE`](crate::UNDECODABLE).
+    ///
+    /// # Errors
+    /// As [`Self::handle`]; `invalid_request` where the subscription says another `payload` than `bytes`, which is what
+    /// it has where it says nothing, and `conflict` where the one that is there has another.
+    pub async fn handle_messages<H>(
+        &self,
+        subscription: NewSubscription,
+        handler: H,
+        options: HandlerOptions,
+    ) -> Result<SubscriptionView>
+    where
+        H: Handler<Event: Message + Name + Default>,
+    {
+        let subscription = self.of_bytes(subscription).await?;
+        self.handle_with(subscription, self.messages.each(handler), options).await
+    }
+
+    /// As [`Self::handle_messages`], a key's consecutive messages together.
+    ///
+    /// # Errors
+    /// As [`Self::handle_messages`].
+    pub async fn handle_message_runs<H>(
+        &self,
+        subscription: NewSubscription,
+        handler: H,
+        options: HandlerOptions,
+    ) -> Result<SubscriptionView>
+    where
+        H: RunHandler<Event: Message + Name + Default>,
+    {
+        let subscription = self.of_bytes(subscription).await?;
+        self.handle_with(subscription, self.messages.runs(handler), options).await
+    }
+
+    /// A subscription whose values are given out as they lie in the log.
+    async fn of_bytes(&self, new: NewSubscription) -> Result<NewSubscription> {
+        if let Some(other) = new.payload.as_deref().filter(|payload| *payload != "bytes") {
+            let wrong = format!("must be `bytes` for a handler of messages, or left out (given: {other:?})");
+            return Err(Error::invalid("payload", wrong));
+        }
+        match self.subscriptions.get(&new.name).await {
+            Ok(view) if view.definition.payload != Payload::Bytes => {
+                let wrong = format!(
+                    "the subscription `{}` is there with `payload: json`, and a handler of messages needs `bytes`; \
+                     replace it, or take another name",
+                    new.name
+                );
+                Err(Error::new(ErrorCode::Conflict, wrong))
+            }
+            // Another failure is that of making it.
+            _ => Ok(NewSubscription { payload: Some("bytes".to_owned()), ..new }),
+        }
+    }
+
     /// What the handler of a subscription has answered since it was linked; `None` where it has none.
     pub fn counts(&self, subscription: &str) -> Option<HandlerCounts> {
         self.subscriptions.handler_counts(subscription)
+    }
+
+    /// Publishes messages that [`Builder::messages`] was given, each by its schema.
+    pub fn messages(&self) -> &Arc<Messages> {
+        &self.messages
+    }
+
+    /// What the values of topics follow: say it, and topics with it.
+    pub fn schemas(&self) -> &Arc<EventSchemas> {
+        &self.messages.schemas
+    }
+
+    /// The schema registry.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.messages.registry
     }
 
     /// Topics: list, describe, alter, purge, delete.
@@ -131,14 +204,22 @@ impl Service {
     /// Ends in order: nothing new is given to handlers, those that are at work have the drain's time to
     /// finish and are cut off then, what is done is committed, groups are left, the log is written out and
     /// closed, and the directory given back. False when something did not come to its end in time, or a clone
-    /// of [`Self::publisher`], [`Self::topics`] or [`Self::subscriptions`] is still held; what was not committed
+    /// of [`Self::publisher`], [`Self::messages`], [`Self::topics`] or another part is still held; what was not committed
     /// comes again at the next start, and counts no attempt.
     ///
     /// # Cancellation
     /// Dropping the future ends it as dropping the service does.
     pub async fn shutdown(self) -> bool {
         let Self {
-            publisher, topics, subscriptions, backends, clock, drain_timeout, shutdown_timeout, ..
+            publisher,
+            messages,
+            topics,
+            subscriptions,
+            backends,
+            clock,
+            drain_timeout,
+            shutdown_timeout,
+            ..
         } = self;
         let begin = clock.monotonic();
         let deadline = begin + shutdown_timeout;
@@ -150,9 +231,20 @@ impl Service {
         }
         // The log takes what it can within a moment, also when the deadline has passed.
         let emptied = publisher.shutdown(clock.monotonic() + left(Duration::from_secs(1))).await;
-        drop((subscriptions, publisher, topics));
+        drop((subscriptions, messages, publisher, topics));
         let closed = backends.close(left(Duration::from_secs(2))).await;
         drained && emptied && closed
+    }
+}
+
+/// What the events of a call have in common.
+pub(crate) fn context(source: ByteString) -> PublishContext {
+    PublishContext {
+        principal: ByteString::from_static(ANONYMOUS),
+        source,
+        correlation_id: None,
+        traceparent: None,
+        tracestate: None,
     }
 }
 

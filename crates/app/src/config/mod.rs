@@ -8,6 +8,7 @@ mod fronts;
 mod kafka;
 mod layers;
 mod load;
+mod metadata;
 mod schemas;
 mod show;
 mod state;

@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     pub(crate) state: State,
     pub(crate) schema_registry: SchemaRegistry,
+    pub(crate) schema: super::metadata::Section,
     pub(crate) embedded: Embedded,
     pub(crate) topics: Topics,
     pub(crate) publish: Publish,
@@ -310,6 +311,7 @@ impl Config {
         self.check_stores()?;
         self.check_state()?;
         self.check_schemas()?;
+        self.check_metadata()?;
         self.webhooks().map(drop)?;
         self.check_kafka()
     }

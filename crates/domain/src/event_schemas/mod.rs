@@ -9,6 +9,7 @@
 //! | `writing` | JSON and bytes become framed values; framed ones are checked |
 //! | [`reading`] | framed values become JSON |
 //! | `guessing` | what reading can do without, and does not wait for |
+//! | [`metadata`] | what a message says of its own event |
 //!
 //! Invariants:
 //! 1. A topic without settings asks nothing of the registry, unless a value says by itself that it is framed: the
@@ -21,16 +22,18 @@
 
 mod guessing;
 mod media;
+pub mod metadata;
 pub mod reading;
 pub mod settings;
 mod topics;
 mod writing;
 
 pub(crate) use media::says_framed;
+pub use metadata::{Metadata, MetadataFields};
 pub use reading::{Decoded, SchemaName, ShownValue};
 pub use settings::{NewTopicSchema, TopicSchema, TopicSchemaChange};
 pub use topics::TopicWithSchema;
-pub(crate) use writing::Writer;
+pub(crate) use writing::{Writer, Written};
 
 use crate::{
     error::{Error, ErrorCode},
@@ -52,19 +55,32 @@ pub struct EventSchemas {
     settings: Settings,
     known: Known,
     guessing: Guessing,
+    /// Where messages say what they are; `None` where nobody looks.
+    metadata: Option<MetadataFields>,
 }
 
 impl EventSchemas {
-    /// Schemas of `registry`, for `topics`, whose settings `jobs` keeps. Knows no settings before
-    /// [`Self::start`].
+    /// Schemas of `registry`, for `topics`, whose settings `jobs` keeps; messages say what they are where
+    /// [`MetadataFields`] has it. Knows no settings before [`Self::start`].
     pub fn new(
         registry: Arc<Registry>,
         topics: Arc<Topics>,
         jobs: Arc<dyn JobStore>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
+        Self::with_metadata(registry, topics, jobs, clock, Some(MetadataFields::default()))
+    }
+
+    /// As [`Self::new`], where messages say by these fields what they are; with `None` they say nothing.
+    pub fn with_metadata(
+        registry: Arc<Registry>,
+        topics: Arc<Topics>,
+        jobs: Arc<dyn JobStore>,
+        clock: Arc<dyn Clock>,
+        metadata: Option<MetadataFields>,
+    ) -> Arc<Self> {
         let (settings, known, guessing) = (Settings::default(), Known::default(), Guessing::default());
-        Arc::new(Self { registry, topics, jobs, clock, settings, known, guessing })
+        Arc::new(Self { registry, topics, jobs, clock, settings, known, guessing, metadata })
     }
 }
 

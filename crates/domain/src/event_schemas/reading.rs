@@ -4,13 +4,16 @@
 //! says anything, as with producers that know nothing of CloudEvents, if it begins with a zero byte and the id of a
 //! schema that is known, and can be read by that. That last is a guess, which nobody waits for (`guessing`).
 
-use super::{EventSchemas, TopicSchema, away, guessing::Named, media::says_framed};
+use super::{
+    EventSchemas, Metadata, MetadataFields, TopicSchema, away, guessing::Named, media::says_framed,
+    metadata::is_named,
+};
 use crate::{
     browse::Browsed,
     error::Result,
-    event::header,
+    event::{Event, header},
     schemas::{
-        ParsedSchema, SchemaType, framing,
+        ParsedSchema, SchemaType, framing, protobuf,
         registry::{Reason, SchemaError, Subject},
     },
 };
@@ -44,6 +47,27 @@ pub struct Decoded {
     pub json: Bytes,
     /// What it was read by.
     pub schema: SchemaName,
+    /// What it says of its event.
+    pub metadata: Option<Box<Metadata>>,
+}
+
+impl ShownValue {
+    /// What the value says of its event, where it was read.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        match self {
+            Self::Decoded(decoded) => decoded.metadata.as_deref(),
+            Self::Plain | Self::Undecodable(_) => None,
+        }
+    }
+
+    /// The event that a record carries: attributes that its headers leave out are as its value says.
+    pub fn event(&self, record: &Record) -> Event {
+        let mut event = Event::from_record(record);
+        if let Some(metadata) = self.metadata() {
+            metadata.fill(&mut event);
+        }
+        event
+    }
 }
 
 /// Which schema a value follows.
@@ -63,7 +87,7 @@ pub struct SchemaName {
 
 impl Decoded {
     /// The record that carries the value as JSON, for receivers that are given records: with the content type of
-    /// JSON, and what it was read by in extensions of the event.
+    /// JSON, what it was read by in extensions of the event, and the attributes that it alone says.
     pub(crate) fn record(&self, stored: &StoredRecord) -> StoredRecord {
         let SchemaName { id, subject, version, message, .. } = &self.schema;
         let said = [
@@ -77,10 +101,11 @@ impl Decoded {
         // What is said here stands first, where it counts.
         let headers = kind.into_iter().chain(said);
         let others = stored.record.headers.iter().filter(|header| !is_content_type(header)).cloned();
+        let filled = self.metadata.as_deref().map(|metadata| metadata.headers(&stored.record));
         let record = Record {
             key: stored.record.key.clone(),
             value: Some(self.json.clone()),
-            headers: headers.chain(others).collect(),
+            headers: headers.chain(others).chain(filled.into_iter().flatten()).collect(),
             timestamp: stored.record.timestamp,
         };
         StoredRecord { offset: stored.offset, record }
@@ -104,6 +129,20 @@ impl EventSchemas {
     /// Whether the values of a topic were said to follow a schema.
     pub(crate) fn follows(&self, topic: &TopicName) -> bool {
         self.of(topic).is_some()
+    }
+
+    /// Whether an event's message must be read to tell copies of it: its headers do not name it, and its value follows
+    /// a schema.
+    pub(crate) fn names_by_value(&self, topic: &TopicName, record: &Record) -> bool {
+        self.metadata.is_some()
+            && Self::looks_framed(record)
+            && !is_named(record)
+            && (self.follows(topic) || says_so(record))
+    }
+
+    /// Whether values of a topic may say what its events are.
+    pub(crate) fn says_metadata(&self, topic: &TopicName) -> bool {
+        self.metadata.is_some() && self.follows(topic)
     }
 
     /// Whether a value may be in a frame. Costs next to nothing, so that those that are not cost nothing more.
@@ -204,7 +243,7 @@ impl<'a> Batch<'a> {
     async fn read(&mut self, topic: &'a TopicName, record: &'a Record) -> Result<ShownValue> {
         let Some(value) = &record.value else { return Ok(ShownValue::Plain) };
         let setting = self.settings.entry(topic).or_insert_with(|| self.schemas.of(topic)).clone();
-        let says_so = content_type(record).is_some_and(|kind| says_framed(kind).is_some());
+        let says_so = says_so(record);
         let undecodable = |reason: String| Ok(ShownValue::Undecodable(reason));
         let (id, rest) = match framing::unframe(value) {
             Ok((id, rest)) => (SchemaId(id), rest),
@@ -240,11 +279,13 @@ impl<'a> Batch<'a> {
             Ok(Found::Unusable(why)) => return undecodable(format!("schema {id} cannot be used: {why}")),
             Err(error) => return Err(error),
         };
-        match decode(&schema, id, &rest) {
-            Ok((json, message)) => {
+        // What is only taken for a value of a schema says nothing: tomorrow it may be taken for another one.
+        let fields = self.schemas.metadata.as_ref().filter(|_| !is_guess);
+        match decode(&schema, id, &rest, fields) {
+            Ok(Read { json, message, metadata }) => {
                 let (subject, version) = named.of.clone().unzip();
                 let schema = SchemaName { id, schema_type: schema.schema_type(), subject, version, message };
-                Ok(ShownValue::Decoded(Arc::new(Decoded { json, schema })))
+                Ok(ShownValue::Decoded(Arc::new(Decoded { json, schema, metadata })))
             }
             Err(_) if is_guess => Ok(ShownValue::Plain),
             Err(reason) => undecodable(reason),
@@ -252,21 +293,39 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// What stands behind a schema's id, as JSON, and the message that it is.
-fn decode(schema: &ParsedSchema, id: SchemaId, rest: &Bytes) -> Result<(Bytes, Option<String>), String> {
-    let (message, payload) = match schema.as_protobuf() {
-        Some(protobuf) => {
-            let (index, payload) = framing::split_index(rest).map_err(|problem| problem.to_string())?;
-            let found = protobuf.message_at(&index).ok_or_else(|| {
-                format!("the value has the message index {index:?}, which schema {id} does not have")
-            })?;
-            (Some(found.full_name().to_owned()), payload)
-        }
-        None => (None, rest.clone()),
+/// What a value was read to.
+struct Read {
+    json: Bytes,
+    message: Option<String>,
+    metadata: Option<Box<Metadata>>,
+}
+
+/// What stands behind a schema's id, as JSON, the message that it is, and what that says of its event.
+fn decode(
+    schema: &ParsedSchema,
+    id: SchemaId,
+    rest: &Bytes,
+    fields: Option<&MetadataFields>,
+) -> Result<Read, String> {
+    let misfit = |problem| format!("the value does not fit schema {id}: {problem}");
+    let Some(protobuf) = schema.as_protobuf() else {
+        let json = schema.decode_json(None, rest).map_err(misfit)?;
+        return Ok(Read { json, message: None, metadata: None });
     };
-    let json = schema.decode_json(message.as_deref(), &payload);
-    let json = json.map_err(|problem| format!("the value does not fit schema {id}: {problem}"))?;
-    Ok((json, message))
+    let (index, payload) = framing::split_index(rest).map_err(|problem| problem.to_string())?;
+    let found = protobuf.message_at(&index).ok_or_else(|| {
+        format!("the value has the message index {index:?}, which schema {id} does not have")
+    })?;
+    let message = found.full_name().to_owned();
+    let value = protobuf.decode(Some(&message), &payload).map_err(misfit)?;
+    let json = protobuf::json_of(&value, payload.len()).map_err(misfit)?;
+    let metadata = fields.and_then(|fields| fields.read(&value)).map(Box::new);
+    Ok(Read { json, message: Some(message), metadata })
+}
+
+/// Whether a value says by itself that it is in a frame.
+fn says_so(record: &Record) -> bool {
+    content_type(record).is_some_and(|kind| says_framed(kind).is_some())
 }
 
 fn content_type(record: &Record) -> Option<&str> {

@@ -4,7 +4,7 @@
 //! JSON and no Protobuf message begins with; what is JSON is JSON; the rest is bytes of the subject's format.
 
 use super::{
-    EventSchemas, TopicSchema, away,
+    EventSchemas, Metadata, TopicSchema, away,
     media::{self, Said},
     rejected,
 };
@@ -19,6 +19,8 @@ use crate::{
 use bytes::Bytes;
 use bytestring::ByteString;
 use ports::{SchemaId, TopicName};
+use prost::Message as _;
+use prost_reflect::DynamicMessage;
 use serde::de::IgnoredAny;
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,6 +30,25 @@ struct Latest {
     id: SchemaId,
     version: u32,
     schema: ParsedSchema,
+}
+
+/// What became of a value.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// What it says of its event.
+    pub(crate) metadata: Option<Box<Metadata>>,
+    /// What lies in the log instead of what was sent, and its content type.
+    framed: Option<(Bytes, ByteString)>,
+}
+
+impl Written {
+    /// Puts into an event what lies in the log.
+    pub(crate) fn put(self, event: &mut Event) {
+        if let Some((data, content_type)) = self.framed {
+            event.data = Some(data);
+            event.content_type = Some(content_type);
+        }
+    }
 }
 
 /// Makes the values of one batch for one topic follow its schema. Each schema is asked for once, and only where a
@@ -70,26 +91,33 @@ enum Taken {
 }
 
 impl Writer {
-    /// Makes an event's value follow the topic's schema, or finds that it does. Null is left alone.
+    /// Makes an event's value follow the topic's schema, or finds that it does. Null is left alone. The event stays as
+    /// it was sent until [`Written::put`].
     ///
     /// # Errors
-    /// `SchemaRejected` with the path of what does not fit; `Unavailable` where the registry does not serve. The event
-    /// is as it was then.
-    pub(crate) async fn write(&mut self, event: &mut Event) -> Result<()> {
-        let Some(data) = event.data.clone() else { return Ok(()) };
+    /// `SchemaRejected` with the path of what does not fit; `Unavailable` where the registry does not serve.
+    pub(crate) async fn write(&mut self, event: &Event) -> Result<Written> {
+        let Some(data) = event.data.clone() else { return Ok(Written::default()) };
         let kind = event.content_type.as_deref();
         match self.taken(kind, &data).await? {
-            Taken::AsItIs => Ok(()),
-            Taken::Framed => self.check_framed(&data, event).await,
+            Taken::AsItIs => Ok(Written::default()),
+            Taken::Framed => {
+                let metadata = self.check_framed(&data, event).await?;
+                Ok(Written { metadata, framed: None })
+            }
             taken => {
-                let Some(latest) = self.latest().await?.cloned() else { return self.without_schema() };
-                let framed = self.frame(&latest, taken, &data, event)?;
-                event.data = Some(framed);
-                event.content_type =
-                    Some(ByteString::from_static(media::framed(latest.schema.schema_type())));
-                Ok(())
+                let Some(latest) = self.latest().await?.cloned() else {
+                    return self.without_schema().map(|()| Written::default());
+                };
+                let (framed, metadata) = self.frame(&latest, taken, &data, event)?;
+                let kind = ByteString::from_static(media::framed(latest.schema.schema_type()));
+                Ok(Written { metadata, framed: Some((framed, kind)) })
             }
         }
+    }
+
+    fn said(&self, value: &DynamicMessage) -> Option<Box<Metadata>> {
+        self.schemas.metadata.as_ref()?.read(value).map(Box::new)
     }
 
     /// What a value is to be taken for.
@@ -143,35 +171,45 @@ impl Writer {
         }
     }
 
-    /// A value in its frame.
-    fn frame(&self, latest: &Latest, taken: Taken, data: &Bytes, event: &Event) -> Result<Bytes> {
+    /// A value in its frame, and what it says of its event.
+    fn frame(
+        &self,
+        latest: &Latest,
+        taken: Taken,
+        data: &Bytes,
+        event: &Event,
+    ) -> Result<(Bytes, Option<Box<Metadata>>)> {
         let Latest { id, schema, .. } = latest;
         let message = event.message_type.as_deref();
-        let index = match schema.as_protobuf() {
-            Some(protobuf) => {
-                let index = protobuf.index_of(message);
-                Some(index.ok_or_else(|| no_message(message, schema.message_names()))?)
-            }
-            None if message.is_some() => {
-                let of = schema.schema_type();
-                let wrong =
-                    format!("must be left out: only Protobuf schemas have messages, and this is {of}");
-                return Err(rejected("messagetype", wrong));
-            }
-            None => None,
-        };
         let misfit = |problem| self.misfit(&problem, latest.version, *id);
+        if let Some(protobuf) = schema.as_protobuf() {
+            let index = protobuf.index_of(message);
+            let index = index.ok_or_else(|| no_message(message, schema.message_names()))?;
+            let (value, payload) = if taken == Taken::Json {
+                let value = protobuf.of_json(message, data).map_err(misfit)?;
+                let payload = value.encode_to_vec().into();
+                (value, payload)
+            } else {
+                (protobuf.checked(message, data).map_err(misfit)?, data.clone())
+            };
+            return Ok((framing::frame(id.0, Some(index), &payload), self.said(&value)));
+        }
+        if message.is_some() {
+            let of = schema.schema_type();
+            let wrong = format!("must be left out: only Protobuf schemas have messages, and this is {of}");
+            return Err(rejected("messagetype", wrong));
+        }
         if taken == Taken::Json {
-            let payload = schema.encode_json(message, data).map_err(misfit)?;
-            Ok(framing::frame(id.0, index, &payload))
+            let payload = schema.encode_json(None, data).map_err(misfit)?;
+            Ok((framing::frame(id.0, None, &payload), None))
         } else {
-            schema.check(message, data).map_err(misfit)?;
-            Ok(framing::frame(id.0, index, data))
+            schema.check(None, data).map_err(misfit)?;
+            Ok((framing::frame(id.0, None, data), None))
         }
     }
 
-    /// Whether a value that is framed already may be written here.
-    async fn check_framed(&mut self, data: &Bytes, event: &Event) -> Result<()> {
+    /// Whether a value that is framed already may be written here, and what it says of its event.
+    async fn check_framed(&mut self, data: &Bytes, event: &Event) -> Result<Option<Box<Metadata>>> {
         let no_frame = |problem: framing::FrameProblem| {
             rejected("data", format!("is not in the frame that it should be in: {problem}"))
         };
@@ -184,31 +222,26 @@ impl Writer {
             let is = schema.schema_type();
             return Err(rejected("datacontenttype", format!("says {of}, and schema {id} is {is}")));
         }
-        let said = event.message_type.as_deref();
-        let (message, payload) = match schema.as_protobuf() {
-            Some(protobuf) => {
-                let (index, payload) = framing::split_index(&rest).map_err(no_frame)?;
-                let Some(found) = protobuf.message_at(&index) else {
-                    let wrong = format!("has the message index {index:?}, which schema {id} does not have");
-                    return Err(rejected("data", wrong));
-                };
-                let name = found.full_name();
-                if let Some(said) = said
-                    && protobuf.message(Some(said)).is_none_or(|other| other.full_name() != name)
-                {
-                    return Err(rejected(
-                        "messagetype",
-                        format!("says `{said}`, and the value is a `{name}`"),
-                    ));
-                }
-                (Some(name.to_owned()), payload)
-            }
-            None => (None, rest),
-        };
-        schema.check(message.as_deref(), &payload).map_err(|problem| {
+        let misfit = |problem| {
             let (field, message) = place(&problem);
             rejected(field, format!("does not fit schema {id}, which its frame names: {message}"))
-        })
+        };
+        let Some(protobuf) = schema.as_protobuf() else {
+            return schema.check(None, &rest).map(|()| None).map_err(misfit);
+        };
+        let (index, payload) = framing::split_index(&rest).map_err(no_frame)?;
+        let Some(found) = protobuf.message_at(&index) else {
+            let wrong = format!("has the message index {index:?}, which schema {id} does not have");
+            return Err(rejected("data", wrong));
+        };
+        let name = found.full_name();
+        if let Some(said) = event.message_type.as_deref()
+            && protobuf.message(Some(said)).is_none_or(|other| other.full_name() != name)
+        {
+            return Err(rejected("messagetype", format!("says `{said}`, and the value is a `{name}`")));
+        }
+        let value = protobuf.checked(Some(name), &payload).map_err(misfit)?;
+        Ok(self.said(&value))
     }
 
     fn misfit(&self, problem: &ValueProblem, version: u32, id: SchemaId) -> Error {

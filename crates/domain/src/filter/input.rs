@@ -28,6 +28,22 @@ impl Wanted {
         self.has(Name::Data)
     }
 
+    /// Whether an attribute is wanted that a value may say and a record's headers do not.
+    pub(super) fn lacks(self, record: &Record) -> bool {
+        let attributes = [
+            (Name::Id, header::ID),
+            (Name::Source, header::SOURCE),
+            (Name::Type, header::TYPE),
+            (Name::Time, header::TIME),
+            (Name::TenantId, header::TENANT),
+            (Name::UserId, header::USER),
+            (Name::CorrelationId, header::CORRELATION),
+            (Name::CausationId, header::CAUSATION),
+        ];
+        let is_there = |name: &str| record.headers.iter().any(|header| *header.name == *name);
+        self.0 != 0 && attributes.iter().any(|(name, header)| self.has(*name) && !is_there(header))
+    }
+
     /// Whether a header may carry something that is wanted.
     fn carried_by(self, carrier: &Header) -> bool {
         if self.has(Name::Headers) || self.has(Name::Extensions) {
@@ -98,7 +114,13 @@ impl<'r> Input<'r> {
         for header in &headers {
             budget.take_bytes(header.value.as_ref().map_or(0, bytes::Bytes::len))?;
         }
-        Ok(self.attributes.get_or_init(|| Event::from_record(&Record { headers, ..Record::default() })))
+        Ok(self.attributes.get_or_init(|| {
+            let mut event = Event::from_record(&Record { headers, ..Record::default() });
+            if let Some(metadata) = self.event.metadata {
+                metadata.fill(&mut event);
+            }
+            event
+        }))
     }
 
     fn data(&self, budget: &mut Budget) -> Result<Value<'_>, Fault> {

@@ -30,8 +30,8 @@
 //!
 //! # What always holds
 //!
-//! 1. The value is read only if the expression names `data`, and then only when evaluation comes to it; of
-//!    the headers only those are read that carry an attribute that is named.
+//! 1. The value is read only if the expression names `data`, and then only when evaluation comes to it (what a value
+//!    says of its event, where headers do not, was read before); of the headers only those are read that carry an attribute that is named.
 //! 2. Compiling is bounded by the length of the text, its nesting, and the size of its patterns together; the parser
 //!    runs on a stack of its own, where its panic is an error as any other.
 //! 3. Evaluating is bounded by [`FilterLimits::cost_max`], which each step and each 16 bytes that are read
@@ -59,8 +59,9 @@ use self::{
     node::Node,
     value::Value,
 };
+use crate::event_schemas::Metadata;
 use bytes::Bytes;
-use ports::{PartitionId, StoredRecord};
+use ports::{PartitionId, Record, StoredRecord};
 use std::fmt;
 
 /// Bounds on expressions and on what evaluating them may cost.
@@ -122,6 +123,8 @@ pub struct FilterInput<'a> {
     pub record: &'a StoredRecord,
     /// Its value as JSON, where the record has it in another form.
     pub decoded: Option<&'a Bytes>,
+    /// What its value says of it, where its headers do not.
+    pub metadata: Option<&'a Metadata>,
 }
 
 /// Which events are wanted.
@@ -148,6 +151,11 @@ impl Filter {
     /// Whether the event's value may have to be read.
     pub fn needs_data(&self) -> bool {
         self.0.wanted.data()
+    }
+
+    /// Whether an attribute is named that a record's headers leave out.
+    pub(crate) fn lacks(&self, record: &Record) -> bool {
+        self.0.wanted.lacks(record)
     }
 
     /// The expression as it was given.

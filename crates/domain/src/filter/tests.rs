@@ -40,7 +40,13 @@ fn filter(text: &str) -> Filter {
 }
 
 fn matches(text: &str, record: &StoredRecord) -> Result<bool, String> {
-    filter(text).matches(&FilterInput { topic: "orders", partition: 3, record, decoded: None })
+    filter(text).matches(&FilterInput {
+        topic: "orders",
+        partition: 3,
+        record,
+        decoded: None,
+        metadata: None,
+    })
 }
 
 fn refused(text: &str) -> FilterError {
@@ -270,7 +276,13 @@ fn a_key_expression_gives_bytes_that_tell_events_apart() {
     let mut event = event();
     let key = |text: &str, event: &StoredRecord| {
         let expression = KeyExpression::compile(text, &FilterLimits::default()).unwrap();
-        expression.evaluate(&FilterInput { topic: "orders", partition: 3, record: event, decoded: None })
+        expression.evaluate(&FilterInput {
+            topic: "orders",
+            partition: 3,
+            record: event,
+            decoded: None,
+            metadata: None,
+        })
     };
     for (text, expected) in [
         ("id", &b"e-1"[..]),
@@ -471,7 +483,7 @@ proptest! {
         let mut event = event();
         event.record.key = Some(key.into());
         let limits = FilterLimits { cost_max: 5000, ..FilterLimits::default() };
-        let input = FilterInput { topic: "t", partition: 0, record: &event, decoded: None };
+        let input = FilterInput { topic: "t", partition: 0, record: &event, decoded: None, metadata: None };
         if let Ok(filter) = Filter::compile(&text, &limits) {
             let _ = filter.matches(&input);
         }

@@ -67,7 +67,8 @@ impl Sieve {
                 _ => None,
             };
             let topic = self.topic.as_str();
-            let input = FilterInput { topic, partition, record: &record, decoded };
+            let metadata = value.as_ref().and_then(ShownValue::metadata);
+            let input = FilterInput { topic, partition, record: &record, decoded, metadata };
             match self
                 .filters
                 .iter()
@@ -85,10 +86,14 @@ impl Sieve {
     }
 
     async fn values(&self, events: &[(PartitionId, StoredRecord)]) -> Result<Vec<ShownValue>> {
-        let needs_data = self.filters.iter().any(Filter::needs_data);
-        let Some(schemas) = self.schemas.as_ref().filter(|_| needs_data) else {
+        let Some(schemas) = &self.schemas else { return Ok(Vec::new()) };
+        // Attributes that headers leave out may stand in the value.
+        let lacks = |filter: &Filter| events.iter().any(|(_, stored)| filter.lacks(&stored.record));
+        let wanted = self.filters.iter().any(Filter::needs_data)
+            || schemas.says_metadata(&self.topic) && self.filters.iter().any(lacks);
+        if !wanted {
             return Ok(Vec::new());
-        };
+        }
         let framed = |(_, stored): &(_, StoredRecord)| EventSchemas::looks_framed(&stored.record);
         if !schemas.follows(&self.topic) && !events.iter().any(framed) {
             return Ok(Vec::new());

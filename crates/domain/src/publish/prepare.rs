@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::{Error, ErrorCode, Result},
     event::{Event, Stamp},
-    event_schemas::says_framed,
+    event_schemas::{Written, says_framed},
 };
 use bytes::Bytes;
 use ports::{ClaimKey, Token, TopicName};
@@ -207,6 +207,11 @@ impl Core {
             }
         };
         let lane = &mut prepared.lanes[at];
+        // Behind the hash of what was sent.
+        let written = self.follow_schema(lane, &event).await?;
+        if let Some(metadata) = &written.metadata {
+            metadata.fill(&mut event);
+        }
         context.fill(&mut event);
         let pinned = event.partition.is_some();
         let partition = match event.partition {
@@ -223,9 +228,9 @@ impl Core {
             }
             None => lane.state.partitioner.choose(&event, lane.meta.partitions),
         };
-        // Behind the hash of what was sent and the choice of a partition, both of which go by what was sent: the
-        // schema may have another version when it is sent again.
-        self.follow_schema(lane, &mut event).await?;
+        // Behind the choice of a partition, which goes by what was sent: the schema may have another version when it is
+        // sent again.
+        written.put(&mut event);
         let (mut record, id) = event.into_record(&stamps[at]);
         let place = lane.records.len();
         let keyed = once.map(|(key, content)| {
@@ -255,18 +260,18 @@ impl Core {
         Ok(())
     }
 
-    /// Makes a value follow its topic's schema. One that says by itself that it is framed is checked in any topic.
-    async fn follow_schema(&self, lane: &mut Lane, event: &mut Event) -> Result<()> {
-        let Some(schemas) = &self.schemas else { return Ok(()) };
+    /// What a value must be to follow its topic's schema. One that says by itself that it is framed is checked in any topic.
+    async fn follow_schema(&self, lane: &mut Lane, event: &Event) -> Result<Written> {
+        let Some(schemas) = &self.schemas else { return Ok(Written::default()) };
         if lane.writer.is_none() && event.content_type.as_deref().and_then(says_framed).is_some() {
             lane.writer = Some(Box::new(schemas.writer_of_framed(&lane.topic)));
         }
-        let Some(writer) = &mut lane.writer else { return Ok(()) };
+        let Some(writer) = &mut lane.writer else { return Ok(Written::default()) };
         // Boxed, so that it does not make larger what publishes without one.
-        Box::pin(writer.write(event)).await?;
+        let written = Box::pin(writer.write(event)).await?;
         // Encoding is work for a processor: others have their turn.
         tokio::task::coop::consume_budget().await;
-        Ok(())
+        Ok(written)
     }
 
     fn route(&self, event: &Event) -> Result<TopicName> {

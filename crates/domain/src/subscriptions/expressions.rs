@@ -12,7 +12,9 @@ use crate::{
     filter::{Filter, FilterError, FilterInput, FilterLimits, KeyExpression},
 };
 use bytes::Bytes;
-use ports::{Clock, Monotonic, Offset, PartitionId, StoredRecord, Timestamp, TopicName, TopicPartition};
+use ports::{
+    Clock, Monotonic, Offset, PartitionId, Record, StoredRecord, Timestamp, TopicName, TopicPartition,
+};
 use std::time::Duration;
 
 /// How long expressions are evaluated at a time, about, until others have their turn.
@@ -95,6 +97,11 @@ impl Expressions {
         self.filter.as_ref().is_some_and(Filter::needs_data)
     }
 
+    /// Whether the filter asks for an attribute that a record's headers leave out.
+    pub(super) fn filter_lacks(&self, record: &Record) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.lacks(record))
+    }
+
     /// Whether values may have to be read to tell copies of an event.
     pub(super) fn key_needs_data(&self) -> bool {
         self.dedup_key.as_ref().is_some_and(KeyExpression::needs_data)
@@ -155,7 +162,8 @@ fn input<'a>(
         Some(ShownValue::Decoded(decoded)) => Some(&decoded.json),
         _ => None,
     };
-    FilterInput { topic: partition.topic.as_str(), partition: partition.partition, record, decoded }
+    let metadata = value.and_then(ShownValue::metadata);
+    FilterInput { topic: partition.topic.as_str(), partition: partition.partition, record, decoded, metadata }
 }
 
 fn refused(field: &str, error: &FilterError) -> Error {
@@ -187,7 +195,6 @@ mod tests {
     use super::*;
     use futures::FutureExt;
     use parking_lot::Mutex;
-    use ports::Record;
 
     /// A clock on which each look takes as long as it is told.
     #[derive(Debug)]

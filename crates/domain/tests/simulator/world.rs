@@ -81,6 +81,7 @@ fn definition(rng: &mut StdRng, ordering: Ordering, claims: bool) -> Definition 
             key: rng.random_bool(0.3).then(|| KEY.to_owned()),
         },
         emptying: Vec::new(),
+        queue: false,
         replaced_at_ms: 0,
         settled_at_ms: 0,
         deleting_since_ms: None,

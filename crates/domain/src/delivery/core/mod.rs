@@ -374,6 +374,20 @@ impl PartitionCore {
         self.live(ticket).filter(|slot| self.events[*slot as usize].state == State::Reserved)
     }
 
+    /// Notes that what was reserved had so many attempts before it came into this log, by whomever they were counted,
+    /// and answers how many of them count: whatever they are, one delivery is left.
+    pub fn tried_before(&mut self, ticket: Ticket, attempts: u32) -> u32 {
+        let most = self.config.deliveries_max.map_or(u32::MAX, |max| max.saturating_sub(1));
+        let counted = attempts.min(most);
+        if counted > 0
+            && let Some(slot) = self.reserved(ticket)
+        {
+            let event = &mut self.events[slot as usize];
+            event.attempts = event.attempts.max(counted);
+        }
+        counted
+    }
+
     /// Gives out what was reserved, with claims under `claim`, which is `attempt` by the store's count and
     /// lasts until `claim_until`. `None` where it is not to go out after all: it is gone, it has no
     /// delivery left and becomes a dead letter, it is to be alone and is not (as `others` says), or one

@@ -29,6 +29,7 @@ mod tests;
 
 pub(super) use compare::{incompatibilities, reused_reservations};
 pub use serialized::text_of_serialized;
+pub(crate) use values::json_of;
 
 use super::format::{Resolved, SchemaProblem};
 use prost_reflect::{

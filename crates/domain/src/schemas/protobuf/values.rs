@@ -15,6 +15,14 @@ impl ProtobufSchema {
         message: Option<&str>,
         json: &[u8],
     ) -> Result<Bytes, ValueProblem> {
+        Ok(self.of_json(message, json)?.encode_to_vec().into())
+    }
+
+    /// A value given as JSON, as a message that can be looked into.
+    ///
+    /// # Errors
+    /// As [`crate::schemas::ParsedSchema::encode_json`].
+    pub fn of_json(&self, message: Option<&str>, json: &[u8]) -> Result<DynamicMessage, ValueProblem> {
         let descriptor = self.known(message)?.clone();
         let mut track = serde_path_to_error::Track::new();
         let mut reader = serde_json::Deserializer::from_slice(json);
@@ -30,7 +38,7 @@ impl ProtobufSchema {
         })?;
         reader.end().map_err(|error| ValueProblem::new("", format!("after the value: {error}")))?;
         check_required(&value)?;
-        Ok(value.encode_to_vec().into())
+        Ok(value)
     }
 
     /// See [`crate::schemas::ParsedSchema::decode_json`]. Fields with their default values are left out, as
@@ -40,13 +48,7 @@ impl ProtobufSchema {
         message: Option<&str>,
         payload: &[u8],
     ) -> Result<Bytes, ValueProblem> {
-        let value = self.decode(message, payload)?;
-        let mut json = Vec::with_capacity(payload.len() * 2);
-        let mut writer = serde_json::Serializer::new(&mut json);
-        value.serialize_with_options(&mut writer, &SerializeOptions::new()).map_err(|error| {
-            ValueProblem::new("", format!("{} has no JSON form: {error}", value.descriptor().full_name()))
-        })?;
-        Ok(json.into())
+        json_of(&self.decode(message, payload)?, payload.len())
     }
 
     /// See [`crate::schemas::ParsedSchema::check`]. Fields that the schema does not know are allowed: a newer
@@ -56,7 +58,17 @@ impl ProtobufSchema {
         message: Option<&str>,
         payload: &[u8],
     ) -> Result<(), ValueProblem> {
-        check_required(&self.decode(message, payload)?)
+        self.checked(message, payload).map(drop)
+    }
+
+    /// A value as a message that can be looked into, with all that it must have.
+    ///
+    /// # Errors
+    /// As [`Self::decode`], and a field is not there that proto2 requires.
+    pub fn checked(&self, message: Option<&str>, payload: &[u8]) -> Result<DynamicMessage, ValueProblem> {
+        let value = self.decode(message, payload)?;
+        check_required(&value)?;
+        Ok(value)
     }
 
     /// A value as a message that can be looked into.
@@ -82,6 +94,19 @@ impl ProtobufSchema {
             ValueProblem::new("", text)
         })
     }
+}
+
+/// A message as JSON; `payload_bytes` is about how long it is in bytes.
+///
+/// # Errors
+/// It has no JSON form.
+pub(crate) fn json_of(value: &DynamicMessage, payload_bytes: usize) -> Result<Bytes, ValueProblem> {
+    let mut json = Vec::with_capacity(payload_bytes * 2);
+    let mut writer = serde_json::Serializer::new(&mut json);
+    value.serialize_with_options(&mut writer, &SerializeOptions::new()).map_err(|error| {
+        ValueProblem::new("", format!("{} has no JSON form: {error}", value.descriptor().full_name()))
+    })?;
+    Ok(json.into())
 }
 
 /// Whether every field is there that proto2 requires, however deep.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     delivery::{CLAIM_MARGIN, ClaimTag, Own, Retried, Taken},
     event::header,
-    event_schemas::{ShownValue, says_framed},
+    event_schemas::{Metadata, ShownValue, says_framed},
     handler::UNDECODABLE,
     jobs::header::REPLAY_ID,
     schemas::framing,
@@ -26,6 +26,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
+use bytestring::ByteString;
 use parking_lot::Mutex;
 use ports::{
     Claim, ClaimKey, ClaimRequest, Failure, Ground, IdempotencyStore, Monotonic, Offset, PartitionId,
@@ -89,6 +90,11 @@ struct Ask {
 /// The key of an event.
 enum KeyOf {
     Known(ClaimKey),
+    /// To be made when the value was read, which may say what the headers do not.
+    Said {
+        origin: Origin,
+        record: Arc<StoredRecord>,
+    },
     /// To be made by the subscription's expression.
     Made {
         topic: TopicName,
@@ -211,8 +217,10 @@ impl Actor {
                     if has_expression {
                         let topic = retried.map_or(&owned.partition.topic, |of| &of.topic).clone();
                         KeyOf::Made { topic, origin, record: record.clone() }
+                    } else if to_read.as_ref().is_some_and(|to_read| to_read.has(asks.len())) {
+                        KeyOf::Said { origin, record: record.clone() }
                     } else {
-                        KeyOf::Known(claim_key(origin, &record.record))
+                        KeyOf::Known(claim_key(origin, &record.record, None))
                     }
                 }
             };
@@ -318,8 +326,21 @@ impl Actor {
                 touched.push(key);
             }
             let ticket = taken.ticket;
+            let mut tried = 0;
             let value = match value {
-                Ok(value) => self.context.given(value),
+                Ok(value) => {
+                    let follows = || {
+                        let topic = owned.core.retried(ticket).map_or(&owned.partition.topic, |of| &of.topic);
+                        self.context.schemas.as_ref().is_some_and(|schemas| schemas.says_metadata(topic))
+                    };
+                    if (matches!(value, ShownValue::Decoded(_)) || follows())
+                        && let Some(record) = owned.core.record(ticket)
+                    {
+                        let before = Metadata::tried_before(&record.record, value.metadata());
+                        tried = owned.core.tried_before(ticket, before);
+                    }
+                    self.context.given(value)
+                }
                 Err(error) => {
                     // It was not claimed.
                     owned.core.hold_back(ticket, now.steady + LOOK_AGAIN);
@@ -329,7 +350,9 @@ impl Actor {
             };
             let granted = match claim {
                 None => None,
-                Some(Some((tag, Claim::Acquired { attempt, .. }))) => Some((tag, attempt, until)),
+                Some(Some((tag, Claim::Acquired { attempt, .. }))) => {
+                    Some((tag, attempt.saturating_add(tried), until))
+                }
                 Some(Some((_, Claim::Done { .. }))) => {
                     owned.core.done_already(now, ticket);
                     continue;
@@ -388,11 +411,18 @@ impl Actor {
 
 /// What is claimed for an event: the subscription and the log (which `log` stands for), the epoch, and the
 /// event's source and id; or its place, where it has none.
-fn claim_key(origin: Origin, record: &Record) -> ClaimKey {
+///
+/// What its value says of it counts where its headers say nothing. An id that stands in a value alone is that of its
+/// log's events where no source is named.
+fn claim_key(origin: Origin, record: &Record, said: Option<&Metadata>) -> ClaimKey {
     let Origin { log, epoch, partition, offset } = origin;
     let mut hash = Sha256::new().chain_update(log.to_be_bytes()).chain_update(epoch.as_bytes());
     add_replay(&mut hash, record);
-    let place = match (attribute(record, header::SOURCE), attribute(record, header::ID)) {
+    let by_value = said.and_then(|said| said.id.as_ref()).map(ByteString::as_bytes);
+    let source = attribute(record, header::SOURCE)
+        .or_else(|| said.and_then(|said| said.source.as_ref()).map(ByteString::as_bytes));
+    let unnamed = Bytes::new();
+    let place = match (source.or(by_value.map(|_| &unnamed)), attribute(record, header::ID).or(by_value)) {
         (Some(source), Some(id)) => {
             hash.update([1]);
             hash.update((source.len() as u64).to_be_bytes());
@@ -448,18 +478,20 @@ impl Context {
                 keyed.push(None);
                 continue;
             };
+            let value = values.get(at).and_then(|value| value.as_ref().ok());
+            let said = value.and_then(ShownValue::metadata);
             let key = match of {
                 KeyOf::Known(key) => key,
+                KeyOf::Said { origin, record } => claim_key(origin, &record.record, said),
                 KeyOf::Made { topic, origin, record } => {
                     let partition = TopicPartition::new(topic, origin.partition);
-                    let value = values.get(at).and_then(|value| value.as_ref().ok());
                     let made = self.made(&partition, origin.offset, &record, value);
                     turn.pass().await;
                     match made {
                         Ok(made) => made_key(origin, &record.record, &made),
                         Err(reason) => {
                             errors.note(&partition, origin.offset, clock.wall(), reason);
-                            claim_key(origin, &record.record)
+                            claim_key(origin, &record.record, said)
                         }
                     }
                 }

@@ -23,6 +23,11 @@ pub(super) struct ToRead {
 }
 
 impl ToRead {
+    /// Whether the value of the event at this place is read.
+    pub(super) fn has(&self, at: usize) -> bool {
+        self.values.get(at).is_some_and(Option::is_some)
+    }
+
     /// Reads them.
     pub(super) async fn read(self) -> Vec<Result<ShownValue>> {
         let there = self.values.iter().flatten().map(|(topic, stored)| (topic, &stored.record));
@@ -45,9 +50,14 @@ impl Context {
         topic: &TopicName,
         records: &[StoredRecord],
     ) -> Result<Vec<ShownValue>> {
-        let Some(schemas) = self.schemas.as_ref().filter(|_| self.expressions.filter_needs_data()) else {
+        let Some(schemas) = &self.schemas else { return Ok(Vec::new()) };
+        // Attributes that headers leave out may stand in the value.
+        let wanted = self.expressions.filter_needs_data()
+            || schemas.says_metadata(topic)
+                && records.iter().any(|stored| self.expressions.filter_lacks(&stored.record));
+        if !wanted {
             return Ok(Vec::new());
-        };
+        }
         if !schemas.follows(topic) && !records.iter().any(|stored| EventSchemas::looks_framed(&stored.record))
         {
             return Ok(Vec::new());
@@ -67,7 +77,10 @@ impl Actor {
     pub(super) fn to_read(&self, reserved: &[Reserved]) -> Option<ToRead> {
         let context = &self.context;
         let wanted = context.definition.payload == Payload::Json || context.expressions.key_needs_data();
-        let schemas = context.schemas.as_ref().filter(|_| wanted)?;
+        let schemas = context.schemas.as_ref()?;
+        if !wanted {
+            return self.to_name(schemas, reserved);
+        }
         let mut last: Option<(PartitionKey, bool)> = None;
         let is_one = |Reserved { key, taken, .. }: &Reserved| {
             let Some(owned) = self.owned.get(key) else { return false };
@@ -98,6 +111,23 @@ impl Actor {
             let topic = owned.core.retried(taken.ticket).map_or(&owned.partition.topic, |of| &of.topic);
             Some((topic.clone(), record))
         };
+        Some(ToRead { schemas: schemas.clone(), values: reserved.iter().map(value).collect() })
+    }
+
+    /// As [`Self::to_read`], where values are given out as they are: those alone that name their events.
+    fn to_name(&self, schemas: &Arc<EventSchemas>, reserved: &[Reserved]) -> Option<ToRead> {
+        if !self.context.definition.dedup.enabled {
+            return None;
+        }
+        let value = |Reserved { key, taken, .. }: &Reserved| {
+            let owned = self.owned.get(key)?;
+            let record = owned.core.record(taken.ticket)?;
+            let topic = owned.core.retried(taken.ticket).map_or(&owned.partition.topic, |of| &of.topic);
+            schemas.names_by_value(topic, &record.record).then(|| (topic.clone(), record.clone()))
+        };
+        if !reserved.iter().any(|reserved| value(reserved).is_some()) {
+            return None;
+        }
         Some(ToRead { schemas: schemas.clone(), values: reserved.iter().map(value).collect() })
     }
 

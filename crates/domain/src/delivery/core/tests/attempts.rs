@@ -172,3 +172,28 @@ fn only_attempts_of_undecided_events_are_told() {
     core.decide(at(0), out[0].lease, Decision::Ack);
     assert!(core.attempts().is_empty(), "there is no event at 4");
 }
+
+#[test]
+fn attempts_go_on_from_those_before_and_one_delivery_is_always_left() {
+    for (before, first) in [(0, 1), (1, 2), (2, 3), (3, 3), (u32::MAX, 3)] {
+        let config = CoreConfig { deliveries_max: Some(3), ..config(Ordering::None, false) };
+        let mut core = core(config, &[None]);
+        let (mut now, mut attempts) = (0, Vec::new());
+        while effects(&mut core).is_empty() {
+            core.tick(at(now));
+            // What is on its last attempt goes out by itself, at its next turn.
+            for Taken { ticket, .. } in take(&mut core, false) {
+                let counted = core.tried_before(ticket, before);
+                assert_eq!(counted, before.min(2));
+                if let Some(out) = core.deliver(at(now), ticket, None, false) {
+                    attempts.push(out.attempt);
+                    let failure = Failure::new("test", "");
+                    core.decide(at(now), out.lease, Decision::Retry { after: None, failure });
+                }
+            }
+            now += 100;
+            assert!(now < 10_000, "it comes to its end");
+        }
+        assert_eq!(attempts, (first..=3).collect::<Vec<_>>(), "{before} before");
+    }
+}
