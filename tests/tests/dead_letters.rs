@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "what cannot be done fails the test")]
 
-use event_streaming_tests::{Client, Log, Service, Setup, on_every_log, unique};
+use event_streaming_tests::{Client, Log, Service, Setup, eventually, on_every_log, unique};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 on_every_log!(
     dead_letters_are_listed_as_soon_as_they_are_there_and_in_pages,
     what_was_decided_is_known_after_the_process_was_killed,
+    what_is_redriven_is_handled_once_whatever_is_killed,
 );
 
 struct Fixture {
@@ -132,4 +133,54 @@ async fn what_was_decided_is_known_after_the_process_was_killed(log: Log) {
     it.fail(30..35).await;
     assert_eq!(it.all(10, "").await.len(), 35);
     assert!(it.service.output().contains("ready"));
+}
+
+/// The way back: to its own subscription alone, complete and once, and marked as redriven.
+async fn what_is_redriven_is_handled_once_whatever_is_killed(log: Log) {
+    let it = fixture(&log).await;
+    it.fail(0..150).await;
+    let other = unique("other");
+    it.client.subscribe(&other, &it.topic, &json!({"start": "latest"})).await;
+    let all = json!({"all": true, "ratePerSecond": 60});
+    let mut dry = all.clone();
+    dry["dryRun"] = json!(true);
+    let trial = it.client.post(&it.path("/redrive"), &dry).await.expect(200);
+    assert_eq!((&trial["matched"], &trial["complete"]), (&json!(150), &json!(true)));
+    let job = it.client.post(&it.path("/redrive"), &all).await.expect(202);
+    assert_eq!((&job["kind"], &job["target"]["subscription"]), (&json!("redrive"), &json!(it.name)));
+    let path = format!("/v1/replays/{}", job["id"].as_str().expect("an id"));
+    eventually("some are queued", async || {
+        let job = it.client.get(&path).await.expect(200);
+        (job["written"].as_i64() >= Some(30)).then_some(())
+    })
+    .await;
+    let it = it.killed().await;
+    let mut handled: Vec<i64> = Vec::new();
+    while handled.len() < 150 {
+        let out = it.client.pull(&it.name, 100, "20s").await;
+        assert!(!out.is_empty(), "only {} came", handled.len());
+        handled.extend(out.iter().map(|of| of["event"]["data"]["n"].as_i64().expect("a number")));
+        assert!(out.iter().all(|of| of["attempt"] == 1 && of["event"]["topic"] == json!(it.topic)));
+        it.client.ack(&it.name, &out).await;
+    }
+    handled.sort_unstable();
+    assert_eq!(handled, (0..150).collect::<Vec<_>>());
+    assert!(it.client.pull(&it.name, 100, "1s").await.is_empty());
+    let job = eventually("the redrive comes to its end", async || {
+        let job = it.client.get(&path).await.expect(200);
+        (job["state"] != "running").then_some(job)
+    })
+    .await;
+    assert_eq!((&job["state"], &job["written"]), (&json!("completed"), &json!(150)), "{job}");
+    let summary = it.get("/summary").await;
+    assert_eq!(summary["statuses"], json!({"redriven": 150}));
+    let again = it.client.post(&it.path("/redrive"), &json!({"all": true})).await.expect(202);
+    let path = format!("/v1/replays/{}", again["id"].as_str().expect("an id"));
+    let again = eventually("there is nothing to redrive", async || {
+        let job = it.client.get(&path).await.expect(200);
+        (job["state"] != "running").then_some(job)
+    })
+    .await;
+    assert_eq!((&again["state"], &again["written"]), (&json!("completed"), &json!(0)));
+    assert!(it.client.pull(&other, 100, "1s").await.is_empty(), "nobody else is given them");
 }

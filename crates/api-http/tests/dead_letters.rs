@@ -151,8 +151,38 @@ async fn bad_input_names_its_field() {
     assert_eq!((answer.status.as_u16(), answer.field()), (400, "reason"));
     front.send("POST", PATH, &[], "").await.expect(405);
     front.send("POST", &format!("{PATH}/{id}"), &[], "").await.expect(405);
-    assert_eq!(
-        front.post(&format!("{PATH}/redrive"), &json!({"all": true})).await.expect(501)["code"],
-        "not_supported"
-    );
+    for (body, status, field) in [
+        (json!({}), 400, "ids"),
+        (json!({"ids": []}), 400, "ids"),
+        (json!({"ids": [7]}), 400, "ids[0]"),
+        (json!({"ids": ["nobody"]}), 404, "ids[0]"),
+        (json!({"ids": [id], "all": true}), 400, "ids"),
+        (json!({"filter": "type =="}), 400, "filter"),
+        (json!({"all": true, "ratePerSecond": 0}), 400, "ratePerSecond"),
+        (json!({"all": true, "dryrun": true}), 400, "dryrun"),
+    ] {
+        let answer = front.post(&format!("{PATH}/redrive"), &body).await;
+        assert_eq!((answer.status.as_u16(), answer.field()), (status, field), "{body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_redriven_by_a_job_and_tried_first() {
+    let front = front(4).await;
+    let (path, all) = (format!("{PATH}/redrive"), json!({"filter": "data.n != 3", "dryRun": true}));
+    let trial = front.post(&path, &all).await.expect(200);
+    assert_eq!((&trial["matched"], &trial["matchedByType"]), (&json!(3), &json!({"created": 3})));
+    let job = front.post(&path, &json!({"filter": "data.n != 3"})).await.expect(202);
+    assert_eq!((&job["kind"], &job["target"]["subscription"]), (&json!("redrive"), &json!("mail")));
+    let id = job["id"].as_str().unwrap();
+    let job = loop {
+        let job = front.get(&format!("/v1/replays/{id}")).await.expect(200);
+        if job["state"] != "running" {
+            break job;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!((&job["state"], &job["written"]), (&json!("completed"), &json!(3)), "{job}");
+    let summary = front.get(&format!("{PATH}/summary")).await.expect(200);
+    assert_eq!(summary["statuses"], json!({"parked": 1, "redriven": 3}));
 }
