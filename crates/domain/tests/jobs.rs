@@ -363,6 +363,43 @@ async fn a_job_rests_when_it_is_told_goes_on_where_it_was_and_ends_when_it_is_to
     assert_eq!(jobs.cancel(&id).await.unwrap().state, State::Cancelled);
 }
 
+/// Whatever is on its way when somebody says stop must be known before it is stopped: it would be written twice else.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_written_is_written_to_its_end_before_a_job_rests_or_its_service_stops() {
+    for stops in [false, true] {
+        let world = world().await;
+        fill(&world, 20).await;
+        let slow = Faults { delay: 1.0, delay_max: 4 * SECOND, ..Faults::default() };
+        let mut repeated = 0;
+        for seed in 0..20 {
+            let log: Arc<dyn EventLog> =
+                Arc::new(FaultyLog::new(world.memory.log(), world.clock.clone(), seed, slow));
+            let mut jobs = process(&world, log.clone(), world.memory.jobs(), false);
+            let new = NewReplay { batch_size: Some(7), filter: Some(format!("{seed} >= 0")), ..to_target() };
+            let before = world.records(TARGET).await.len();
+            let job = jobs.replay(new).await.unwrap();
+            let id = job.id.to_string();
+            // Somewhere within an append.
+            for _ in 0..3 {
+                let later = Duration::from_millis(1_700 + 370 * seed);
+                world.clock.sleep_until(world.clock.monotonic() + later).await;
+                if stops {
+                    jobs.shutdown(world.clock.monotonic() + 60 * SECOND).await;
+                    jobs = process(&world, log.clone(), world.memory.jobs(), false);
+                    jobs.start().await.unwrap();
+                } else if jobs.get(&id).await.unwrap().state == State::Running {
+                    jobs.pause(&id).await.unwrap();
+                    world.clock.sleep_until(world.clock.monotonic() + 10 * SECOND).await;
+                    jobs.resume(&id).await.unwrap();
+                }
+            }
+            assert_eq!(done(&jobs, &job).await.progress.written, 80);
+            repeated += world.records(TARGET).await.len() - before - 80;
+        }
+        assert_eq!(repeated, 0, "stops: {stops}");
+    }
+}
+
 /// A store of documents that a replica cannot reach while it is away, as after a long pause of its machine.
 #[derive(Debug)]
 struct Away {

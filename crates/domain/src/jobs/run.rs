@@ -54,12 +54,14 @@ pub(super) struct Runner {
     nudge: Arc<Notify>,
     kept_at: Monotonic,
     failures: u32,
+    /// Something is on its way that nobody is to cut off: what came of it is kept first.
+    writing: bool,
 }
 
 impl Runner {
     pub(super) fn new(shared: Arc<Shared>, kept: Kept, nudge: Arc<Notify>) -> Self {
         let kept_at = shared.ports.clock.monotonic();
-        Self { shared, kept, nudge, kept_at, failures: 0 }
+        Self { shared, kept, nudge, kept_at, failures: 0, writing: false }
     }
 
     /// Runs until the job has come to an end, or is not this replica's any more.
@@ -206,7 +208,10 @@ impl Runner {
             self.write(sink, &target, moved).await?;
             let ids: Vec<_> = wanted.iter().map(|letter| letter.id).collect();
             let job = self.kept.job.id.to_string();
-            self.prepare(|| letters.record_redriven(&name, &ids, ANONYMOUS, &job)).await?;
+            self.writing = true;
+            let noted = self.prepare(|| letters.record_redriven(&name, &ids, ANONYMOUS, &job)).await;
+            self.writing = false;
+            noted?;
             pace.spent(shared.ports.clock.monotonic(), wanted.len(), bytes);
         }
         Ok((wanted.len() as u64, errors))
@@ -239,7 +244,10 @@ impl Runner {
 
     async fn write(&mut self, sink: &Sink, target: &TopicName, mut moved: Vec<Moved>) -> Result<(), End> {
         loop {
-            let Left { again, reason, refused } = self.alive(sink.write(target, moved)).await?;
+            self.writing = true;
+            let left = self.alive(sink.write(target, moved)).await;
+            self.writing = false;
+            let Left { again, reason, refused } = left?;
             if let Some(reason) = refused {
                 return Err(End::Failed(reason));
             }
@@ -307,13 +315,13 @@ impl Runner {
         if self.shared.is_stopping() { Err(End::Stopped) } else { Ok(()) }
     }
 
-    /// Waits for what `work` gives, and keeps the job meanwhile. Ends where somebody says so: dropping `work` is as
-    /// if the process had died in it.
+    /// Waits for what `work` gives, and keeps the job meanwhile. Ends where somebody says so, but for what is being
+    /// written: dropping `work` is as if the process had died in it.
     async fn alive<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = pin!(work);
         let (clock, nudge) = (self.shared.ports.clock.clone(), self.nudge.clone());
         loop {
-            if self.shared.is_stopping() {
+            if self.shared.is_stopping() && !self.writing {
                 return Err(End::Stopped);
             }
             let look = clock.sleep_until(self.kept_at + KEEP_EVERY);
@@ -336,7 +344,7 @@ impl Runner {
                 Ok(version) => {
                     self.kept.version = version;
                     self.kept_at = shared.ports.clock.monotonic();
-                    return Ok(());
+                    return self.obey().await;
                 }
                 Err(error) => error,
             };
@@ -366,7 +374,12 @@ impl Runner {
         }
         let Job { progress, error, .. } = self.kept.job.clone();
         self.kept = Kept { job: Job { progress, error, ..there.job }, version: there.version };
-        if self.kept.job.state == State::Running {
+        self.obey().await
+    }
+
+    /// Lets the job go where it is not to run any more, and nothing is being written.
+    async fn obey(&mut self) -> Result<(), End> {
+        if self.kept.job.state == State::Running || self.writing {
             return Ok(());
         }
         let (state, error) = (self.kept.job.state, self.kept.job.error.take());
