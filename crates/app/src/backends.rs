@@ -72,7 +72,7 @@ impl Backends {
                 (Some(jobs), Some(idempotency), Some(schemas)) => (jobs, idempotency, schemas, None),
                 (jobs, idempotency, schemas) => {
                     let lock = DirLock::acquire(&config.embedded.data_dir)?;
-                    let tables = Tables::open(&config.embedded.data_dir)?;
+                    let tables = Tables::open_locked(lock.clone())?;
                     let (jobs, idempotency) = or_in_tables(jobs, idempotency, &tables, &clock)?;
                     let schemas = schemas.unwrap_or_else(|| Arc::new(tables));
                     (jobs, idempotency, schemas, Some(lock))
@@ -98,7 +98,7 @@ impl Backends {
             });
         }
         let lock = DirLock::acquire(&config.embedded.data_dir)?;
-        let tables = Tables::open(&config.embedded.data_dir)?;
+        let tables = Tables::open_locked(lock.clone())?;
         let (jobs, idempotency) = or_in_tables(jobs, idempotency, &tables, &clock)?;
         let log = Arc::new(DiskLog::open_locked(lock.clone(), limits(config), clock.clone())?);
         let groups = Groups::new(log.clone(), clock, GroupConfig::default());

@@ -117,7 +117,7 @@ fn header(record: &ports::Record, name: &str) -> Option<String> {
     Some(String::from_utf8(header.value.clone()?.to_vec()).unwrap())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_batch_is_one_append_and_is_answered_in_its_order() {
     let (log, requests) = accepting();
     let receipts = publisher(log)

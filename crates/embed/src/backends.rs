@@ -37,7 +37,7 @@ impl Backends {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let lock = DirLock::acquire(data_dir)?;
-        let tables = Tables::open(data_dir)?;
+        let tables = Tables::open_locked(lock.clone())?;
         let idempotency = Arc::new(tables.claims(clock.clone())?);
         let jobs = Arc::new(tables.clone());
         let schemas = Arc::new(tables.clone());

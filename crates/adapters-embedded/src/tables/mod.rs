@@ -20,7 +20,7 @@ mod tests;
 pub use claims::TableClaims;
 pub use offsets::TableOffsets;
 
-use crate::group::Groups;
+use crate::{disk::DirLock, group::Groups};
 use ports::Result;
 use std::{fmt, path::Path, sync::Arc};
 use store::Store;
@@ -52,6 +52,14 @@ impl Tables {
     /// newer version; `Unavailable`.
     pub fn open(data_dir: impl AsRef<Path>) -> Result<Self> {
         Self::start(Store::open(data_dir.as_ref())?)
+    }
+
+    /// As [`Self::open`], in the directory of a lock, which is held until the last handle is gone and the file is closed.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_locked(lock: Arc<DirLock>) -> Result<Self> {
+        Self::start(Store::open(lock.data_dir())?.holding(lock))
     }
 
     fn start(store: Store) -> Result<Self> {

@@ -4,6 +4,7 @@ use super::{
     FILE_NAME, fault,
     schema::{FORMAT, META, META_FORMAT, SCHEMA_SETTINGS, make_tables},
 };
+use crate::disk::DirLock;
 use parking_lot::RwLock;
 use ports::{ErrorKind, PortError, Result};
 use redb::{Database, DatabaseError, Error, ReadTransaction, ReadableDatabase, TableError};
@@ -25,6 +26,8 @@ pub(super) struct Store {
     open: Open,
     /// `None` between an I/O error and the next time that it could be opened.
     database: RwLock<Option<Arc<Database>>>,
+    /// Given back last: whoever waits for the directory finds the database closed.
+    _lock: Option<Arc<DirLock>>,
 }
 
 impl Store {
@@ -38,12 +41,17 @@ impl Store {
         Ok(store)
     }
 
+    /// Holds on to the directory for as long as the database is open.
+    pub(super) fn holding(self, lock: Arc<DirLock>) -> Self {
+        Self { _lock: Some(lock), ..self }
+    }
+
     /// Opens it in a way of the caller's.
     pub(super) fn open_by(data_dir: &Path, open: Open) -> Result<Self> {
         let path = data_dir.join(FILE_NAME);
         let database = open(&path).map_err(fault::open_error)?;
         prepare(&database)?;
-        Ok(Self { path, open, database: RwLock::new(Some(Arc::new(database))) })
+        Ok(Self { path, open, database: RwLock::new(Some(Arc::new(database))), _lock: None })
     }
 
     pub(super) fn path(&self) -> &Path {

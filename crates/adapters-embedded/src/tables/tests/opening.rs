@@ -4,6 +4,7 @@ use super::super::{
     FILE_NAME, Tables,
     schema::{FORMAT, META, META_FORMAT},
 };
+use crate::disk::DirLock;
 use ports::ErrorKind;
 
 #[test]
@@ -13,6 +14,19 @@ fn a_database_that_is_open_is_not_opened_again() {
     assert_eq!(Tables::open(dir.path()).unwrap_err().kind(), ErrorKind::Conflict);
     drop(tables);
     Tables::open(dir.path()).unwrap();
+}
+
+/// Whoever waits for the directory must find the database closed: a service that is started anew in its process would
+/// not start now and then.
+#[test]
+fn a_directory_is_held_until_the_database_in_it_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let tables = Tables::open_locked(DirLock::acquire(dir.path()).unwrap()).unwrap();
+    let handle = tables.clone();
+    drop(tables);
+    assert_eq!(DirLock::acquire(dir.path()).unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(handle);
+    Tables::open_locked(DirLock::acquire(dir.path()).unwrap()).unwrap();
 }
 
 #[test]
