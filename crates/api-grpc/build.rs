@@ -5,8 +5,17 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files =
-        ["event", "publisher", "subscriber", "subscriptions", "topics", "schemas", "replays", "groups"];
+    let files = [
+        "event",
+        "publisher",
+        "subscriber",
+        "subscriptions",
+        "topics",
+        "schemas",
+        "replays",
+        "groups",
+        "dead_letters",
+    ];
     let files = files.map(|file| format!("eventstreaming/v1/{file}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);

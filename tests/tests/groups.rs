@@ -183,7 +183,7 @@ async fn filled(client: &Client) -> (String, String) {
         for partition in 0..2 {
             let receipt = client.publish(&topic, &json!({"partition": partition, "data": n})).await;
             if n == 9 {
-                time = receipt["timestamp"].as_str().expect("a time").to_owned();
+                receipt["timestamp"].as_str().expect("a time").clone_into(&mut time);
             }
         }
     }

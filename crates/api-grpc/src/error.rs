@@ -66,6 +66,7 @@ fn code(code: ErrorCode) -> Code {
         | ErrorCode::SubscriptionNotFound
         | ErrorCode::GroupNotFound
         | ErrorCode::ReplayNotFound
+        | ErrorCode::DeadLetterNotFound
         | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,
         ErrorCode::PredecessorFailed | ErrorCode::IdempotencyInFlight | ErrorCode::Conflict => Code::Aborted,

@@ -14,6 +14,7 @@ mod call;
 mod codec;
 mod connection;
 mod convert;
+mod dead_letters;
 mod error;
 mod groups;
 mod publish_stream;
@@ -46,8 +47,8 @@ pub mod proto {
 pub use server::{GrpcConfig, serve};
 
 use domain::{
-    Limits, event_schemas::EventSchemas, groups::Groups, jobs::Jobs, publish::Publisher,
-    schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
+    Limits, dead_letters::DeadLetters, event_schemas::EventSchemas, groups::Groups, jobs::Jobs,
+    publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
 };
 use ports::Clock;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct Services {
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.
     pub schemas: Arc<EventSchemas>,
+    /// Keeps track of dead letters.
+    pub dead_letters: Arc<DeadLetters>,
     /// Runs replays.
     pub jobs: Arc<Jobs>,
     /// The bounds on requests.

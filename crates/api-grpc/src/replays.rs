@@ -10,7 +10,7 @@ use crate::{
 };
 use domain::{
     Error, Result,
-    jobs::{Bound, Job, NewReplay, Progress, State},
+    jobs::{Bound, Job, NewReplay, Progress, State, Trial},
 };
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use ports::Timestamp;
@@ -43,26 +43,7 @@ impl replays_server::Replays for Replays {
     ) -> Result<Response<TryReplayResponse>, Status> {
         let new = said(request.into_inner()).map_err(|e| status(&e))?;
         let trial = self.0.jobs.try_replay(new).await.map_err(|e| status(&e))?;
-        let values = self.0.schemas.shown(&trial.sample).await;
-        let sample = trial.sample.iter().zip(&values);
-        let sample = sample.map(|(of, value)| convert::outgoing(&of.topic, of.partition, &of.record, value));
-        let name = |of: Option<String>| of.unwrap_or_else(|| "(other)".to_owned());
-        let Progress { read, matched, filter_errors, .. } = trial.progress;
-        Ok(Response::new(TryReplayResponse {
-            complete: trial.complete,
-            read: read as i64,
-            matched: matched as i64,
-            total: trial.progress.total() as i64,
-            filter_errors: filter_errors as i64,
-            matched_by_partition: trial
-                .by_partition
-                .into_iter()
-                .map(|(p, count)| (p, count as i64))
-                .collect(),
-            matched_by_type: trial.by_type.into_iter().map(|(of, count)| (name(of), count as i64)).collect(),
-            sample: sample.collect(),
-            partitions: spans(&trial.progress),
-        }))
+        Ok(Response::new(tried(&self.0, trial).await))
     }
 
     async fn list_replays(
@@ -152,12 +133,33 @@ fn said(request: CreateReplayRequest) -> Result<NewReplay> {
     })
 }
 
-fn shown(job: &Job, now: Timestamp) -> Replay {
+/// What a dry run found.
+pub(crate) async fn tried(services: &Services, trial: Trial) -> TryReplayResponse {
+    let values = services.schemas.shown(&trial.sample).await;
+    let sample = trial.sample.iter().zip(&values);
+    let sample = sample.map(|(of, value)| convert::outgoing(&of.topic, of.partition, &of.record, value));
+    let name = |of: Option<String>| of.unwrap_or_else(|| "(other)".to_owned());
+    let Progress { read, matched, filter_errors, .. } = trial.progress;
+    TryReplayResponse {
+        complete: trial.complete,
+        read: read as i64,
+        matched: matched as i64,
+        total: trial.progress.total() as i64,
+        filter_errors: filter_errors as i64,
+        sample: sample.collect(),
+        partitions: spans(&trial.progress),
+        matched_by_partition: trial.by_partition.into_iter().map(|(p, count)| (p, count as i64)).collect(),
+        matched_by_type: trial.by_type.into_iter().map(|(of, count)| (name(of), count as i64)).collect(),
+    }
+}
+
+pub(crate) fn shown(job: &Job, now: Timestamp) -> Replay {
     let progress = &job.progress;
     let target = &job.task.target;
     let text = |of: Option<&str>| of.unwrap_or_default().to_owned();
     Replay {
         id: job.id.to_string(),
+        kind: job.kind.as_str().to_owned(),
         state: job.state.as_str().to_owned(),
         topic: job.task.topic.clone(),
         filter: job.task.filter.clone(),

@@ -1,12 +1,12 @@
 //! Serves the front on a listener.
 
 use crate::{
-    Services, call, connection, groups::Groups, proto, publisher::Publisher, replays::Replays,
-    schemas::Schemas, subscriber::Subscriber, subscriptions::Subscriptions, topics::Topics,
+    Services, call, connection, dead_letters::DeadLetters, groups::Groups, proto, publisher::Publisher,
+    replays::Replays, schemas::Schemas, subscriber::Subscriber, subscriptions::Subscriptions, topics::Topics,
 };
 use proto::{
-    groups_server::GroupsServer, publisher_server::PublisherServer, replays_server::ReplaysServer,
-    schemas_server::SchemasServer, subscriber_server::SubscriberServer,
+    dead_letters_server::DeadLettersServer, groups_server::GroupsServer, publisher_server::PublisherServer,
+    replays_server::ReplaysServer, schemas_server::SchemasServer, subscriber_server::SubscriberServer,
     subscriptions_server::SubscriptionsServer, topics_server::TopicsServer,
 };
 use std::{io, time::Duration};
@@ -101,6 +101,9 @@ pub async fn serve(
             SubscriptionsServer::new(Subscriptions(services.clone())).max_decoding_message_size(bytes_max),
         )
         .add_service(SchemasServer::new(Schemas(services.clone())).max_decoding_message_size(bytes_max))
+        .add_service(
+            DeadLettersServer::new(DeadLetters(services.clone())).max_decoding_message_size(bytes_max),
+        )
         .add_service(GroupsServer::new(Groups(services.clone())).max_decoding_message_size(bytes_max))
         .add_service(ReplaysServer::new(Replays(services.clone())).max_decoding_message_size(bytes_max))
         .add_service(TopicsServer::new(Topics(services)).max_decoding_message_size(bytes_max))

@@ -15,6 +15,7 @@ mod body;
 mod browse;
 mod config;
 mod connection;
+mod dead_letters;
 mod groups;
 mod health;
 mod json;
@@ -40,8 +41,9 @@ pub use router::Router;
 pub use server::serve;
 
 use domain::{
-    Limits, browse::Browser, event_schemas::EventSchemas, groups::Groups, jobs::Jobs, publish::Publisher,
-    schemas::registry::Registry, subscriptions::Subscriptions, topics::Topics,
+    Limits, browse::Browser, dead_letters::DeadLetters, event_schemas::EventSchemas, groups::Groups,
+    jobs::Jobs, publish::Publisher, schemas::registry::Registry, subscriptions::Subscriptions,
+    topics::Topics,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -63,6 +65,8 @@ pub struct Services {
     pub registry: Arc<Registry>,
     /// Knows what the values of topics follow.
     pub schemas: Arc<EventSchemas>,
+    /// Keeps track of dead letters.
+    pub dead_letters: Arc<DeadLetters>,
     /// Runs replays.
     pub jobs: Arc<Jobs>,
     /// The bounds on requests.

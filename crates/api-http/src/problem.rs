@@ -18,6 +18,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::SubscriptionNotFound
         | ErrorCode::GroupNotFound
         | ErrorCode::ReplayNotFound
+        | ErrorCode::DeadLetterNotFound
         | ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::AlreadyExists
@@ -211,6 +212,7 @@ mod tests {
             (404, "subscription_not_found"),
             (404, "group_not_found"),
             (404, "replay_not_found"),
+            (404, "dead_letter_not_found"),
             (404, "not_found"),
             (405, "method_not_allowed"),
             (409, "already_exists"),

@@ -13,9 +13,10 @@ use crate::{
 use bytes::Bytes;
 use domain::{
     Error, Result,
+    dead_letters::Selection,
     event::time_text,
     event_schemas::ShownValue,
-    jobs::{Bound, Job, NewReplay, Span, State, Target, Trial},
+    jobs::{Bound, Job, NewRedrive, NewReplay, Span, State, Target, Trial},
     subscriptions::Payload,
 };
 use http::StatusCode;
@@ -41,6 +42,43 @@ where
     }
     let job = call.services.jobs.replay(new).await?;
     Ok(shown(call, StatusCode::ACCEPTED, &job))
+}
+
+/// `POST /v1/subscriptions/{name}/dead-letters/redrive`.
+pub(crate) async fn redrive<B>(call: &Call<'_>, name: &str, body: B) -> Result<Reply, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let body = json_body(call, body).await?;
+    let (new, dry_run) = read_redrive(&body)?;
+    if dry_run {
+        let trial = call.services.jobs.try_redrive(name, new).await?;
+        let values = call.services.schemas.shown(&trial.sample).await;
+        return Ok(value(StatusCode::OK, &show_trial(&trial, &values)));
+    }
+    let job = call.services.jobs.redrive(name, new).await?;
+    Ok(shown(call, StatusCode::ACCEPTED, &job))
+}
+
+fn read_redrive(body: &str) -> Result<(NewRedrive, bool)> {
+    let mut object = Object::body(body, &["ids", "filter", "all", "ratePerSecond", "dryRun"])?;
+    let ids = object.array("ids")?.into_iter().map(|(field, raw)| string(&field, raw).map(Cow::into_owned));
+    let ids = ids.collect::<Result<Vec<_>>>()?;
+    let (filter, all) = (object.string("filter")?, object.boolean("all")?.unwrap_or_default());
+    let selection = match (ids.is_empty(), filter, all) {
+        (false, None, false) => Selection::Ids(ids),
+        (true, Some(filter), false) => Selection::Filter(filter),
+        (true, None, true) => Selection::All,
+        (true, None, false) => {
+            return Err(Error::invalid(
+                "ids",
+                "or `filter`, or `all: true`, must say which dead letters are meant",
+            ));
+        }
+        _ => return Err(Error::invalid("ids", "`filter` and `all` must not be given beside each other")),
+    };
+    let new = NewRedrive { selection, rate_per_second: object.integer("ratePerSecond")? };
+    Ok((new, object.boolean("dryRun")?.unwrap_or_default()))
 }
 
 fn read_new(body: &str) -> Result<(NewReplay, bool)> {

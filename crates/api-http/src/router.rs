@@ -3,7 +3,7 @@
 use crate::{
     HttpConfig, Services, body, browse,
     connection::Peer,
-    groups, health,
+    dead_letters, groups, health,
     problem::Problem,
     publish, registry, replays,
     request::{self, CORRELATION_ID, path_name},
@@ -65,6 +65,10 @@ enum Place<'a> {
     Pause(Cow<'a, str>),
     Resume(Cow<'a, str>),
     Skip(Cow<'a, str>),
+    DeadLetters(Cow<'a, str>),
+    DeadLetterSummary(Cow<'a, str>),
+    /// One of a subscription's, by its id.
+    DeadLetter(Cow<'a, str>, Cow<'a, str>),
     Groups,
     Group(Cow<'a, str>),
     GroupLag(Cow<'a, str>),
@@ -78,6 +82,7 @@ enum Place<'a> {
     PauseReplay(Cow<'a, str>),
     ResumeReplay(Cow<'a, str>),
     CancelReplay(Cow<'a, str>),
+    Redrive(Cow<'a, str>),
     /// A replay in a line.
     ShortReplay,
     Health,
@@ -127,7 +132,14 @@ impl<'a> Place<'a> {
             ["v1", "subscriptions", segment, "resume"] => Self::Resume(name(segment)?),
             ["v1", "subscriptions", segment, "skip"] => Self::Skip(name(segment)?),
             ["v1", "subscriptions", _, "seek" | "snapshots"] => Self::NotBuilt("moving a subscription"),
-            ["v1", "subscriptions", _, "dead-letters", ..] => Self::NotBuilt("dead letters"),
+            ["v1", "subscriptions", segment, "dead-letters"] => Self::DeadLetters(name(segment)?),
+            ["v1", "subscriptions", segment, "dead-letters", "summary"] => {
+                Self::DeadLetterSummary(name(segment)?)
+            }
+            ["v1", "subscriptions", segment, "dead-letters", "redrive"] => Self::Redrive(name(segment)?),
+            ["v1", "subscriptions", segment, "dead-letters", letter] => {
+                Self::DeadLetter(name(segment)?, id(letter)?)
+            }
             ["v1", "groups"] => Self::Groups,
             ["v1", "groups", segment] => Self::Group(group(segment)?),
             ["v1", "groups", segment, "lag"] => Self::GroupLag(group(segment)?),
@@ -163,14 +175,17 @@ impl<'a> Place<'a> {
             | Self::PauseReplay(_)
             | Self::ResumeReplay(_)
             | Self::CancelReplay(_)
+            | Self::Redrive(_)
             | Self::ShortReplay => "POST",
             Self::Topics | Self::Events(_) | Self::Subscriptions | Self::Replays => "GET, POST",
-            Self::Topic(_) => "GET, PATCH, DELETE",
+            Self::Topic(_) | Self::DeadLetter(..) => "GET, PATCH, DELETE",
             Self::Subscription(_) => "GET, PUT, DELETE",
             Self::Group(_) => "GET, DELETE",
             Self::GroupOffsets(_) => "DELETE",
             Self::Tail(_)
             | Self::Replay(_)
+            | Self::DeadLetters(_)
+            | Self::DeadLetterSummary(_)
             | Self::SchemaStatistics
             | Self::Groups
             | Self::GroupLag(_)
@@ -275,12 +290,24 @@ impl Router {
             }
             (&Method::POST, Place::GroupReset(name)) => Box::pin(groups::reset(call, name, body)).await,
             (method, Place::Registry(rest)) => Ok(Box::pin(registry::answer(call, method, rest, body)).await),
+            (&Method::GET, Place::DeadLetters(name)) => Box::pin(dead_letters::list(call, name)).await,
+            (&Method::GET, Place::DeadLetterSummary(name)) => {
+                Box::pin(dead_letters::summary(call, name)).await
+            }
+            (&Method::GET, Place::DeadLetter(name, id)) => Box::pin(dead_letters::get(call, name, id)).await,
+            (&Method::PATCH, Place::DeadLetter(name, id)) => {
+                Box::pin(dead_letters::edit(call, name, id, body)).await
+            }
+            (&Method::DELETE, Place::DeadLetter(name, id)) => {
+                Box::pin(dead_letters::discard(call, name, id)).await
+            }
             (&Method::POST, Place::Replays) => Box::pin(replays::create(call, body)).await,
             (&Method::GET, Place::Replays) => Box::pin(replays::list(call)).await,
             (&Method::GET, Place::Replay(id)) => Box::pin(replays::get(call, id)).await,
             (&Method::POST, Place::PauseReplay(id)) => Box::pin(replays::pause(call, id)).await,
             (&Method::POST, Place::ResumeReplay(id)) => Box::pin(replays::resume(call, id)).await,
             (&Method::POST, Place::CancelReplay(id)) => Box::pin(replays::cancel(call, id)).await,
+            (&Method::POST, Place::Redrive(name)) => Box::pin(replays::redrive(call, name, body)).await,
             (&Method::POST, Place::ShortReplay) => Box::pin(replays::short_form(call)).await,
             (&Method::GET, Place::SchemaStatistics) => Box::pin(schemas::statistics(call)).await,
             (&Method::GET, Place::Health) => Ok(health::health(call)),

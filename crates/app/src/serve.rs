@@ -15,10 +15,11 @@ use crate::{
 use adapters_embedded::SystemClock;
 use domain::{
     browse::Browser,
+    dead_letters::{DeadLetterPorts, DeadLetters},
     error::ErrorCode,
     event_schemas::EventSchemas,
     groups::Groups,
-    jobs::{JobPorts, Jobs},
+    jobs::{JobPorts, JobServices, Jobs},
     lag::LagMonitor,
     publish::Publisher,
     schemas::registry::Registry,
@@ -85,6 +86,7 @@ struct Service {
     publisher: Arc<Publisher>,
     subscriptions: Arc<Subscriptions>,
     jobs: Arc<Jobs>,
+    dead_letters: Arc<DeadLetters>,
     clock: Arc<SystemClock>,
     health: watch::Sender<api_http::Health>,
     watching: JoinHandle<()>,
@@ -180,17 +182,24 @@ impl Service {
             webhooks,
             Some(schemas.clone()),
         );
-        let job_ports =
-            JobPorts { log: backends.log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
-        let jobs = Jobs::new(
-            job_ports,
-            publisher.clone(),
-            topics.clone(),
+        let dead_letters = DeadLetters::new(
+            DeadLetterPorts { log: backends.log.clone(), clock: clock.clone() },
             subscriptions.clone(),
+            topics.clone(),
             limits.clone(),
             Some(schemas.clone()),
-            config.jobs(),
+            config.dead_letters(),
         );
+        let job_ports =
+            JobPorts { log: backends.log.clone(), jobs: backends.jobs.clone(), clock: clock.clone() };
+        let job_services = JobServices {
+            publisher: publisher.clone(),
+            topics: topics.clone(),
+            subscriptions: subscriptions.clone(),
+            dead_letters: dead_letters.clone(),
+            schemas: Some(schemas.clone()),
+        };
+        let jobs = Jobs::new(job_ports, job_services, limits.clone(), config.jobs());
         let state = config.state.backend;
         // What values follow is known before anything is delivered.
         load(state, || schemas.start(shared)).await?;
@@ -227,6 +236,7 @@ impl Service {
                     groups: groups.clone(),
                     registry: registry.clone(),
                     schemas: schemas.clone(),
+                    dead_letters: dead_letters.clone(),
                     jobs: jobs.clone(),
                     limits: limits.clone(),
                     health: health.subscribe(),
@@ -243,6 +253,7 @@ impl Service {
                     groups,
                     registry: registry.clone(),
                     schemas: schemas.clone(),
+                    dead_letters: dead_letters.clone(),
                     jobs: jobs.clone(),
                     limits,
                     clock: clock.clone(),
@@ -265,6 +276,7 @@ impl Service {
             publisher,
             subscriptions,
             jobs,
+            dead_letters,
             clock,
             health,
             watching,
@@ -323,7 +335,8 @@ impl Service {
                 "what was accepted to be published later, or its outcome, was cut off at the deadline"
             );
         }
-        drop((self.subscriptions, self.jobs, self.publisher));
+        self.dead_letters.shutdown();
+        drop((self.dead_letters, self.subscriptions, self.jobs, self.publisher));
         // Closing is quick, and is given its moment also when the deadline has passed.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
         self.backends.close(patience).await;

@@ -23,6 +23,8 @@ pub enum ErrorCode {
     GroupNotFound,
     /// No such replay or other job.
     ReplayNotFound,
+    /// No such dead letter.
+    DeadLetterNotFound,
     /// Nothing of that name or at that place.
     NotFound,
     /// The place is there and does not take that method.
@@ -59,7 +61,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -67,6 +69,7 @@ impl ErrorCode {
         Self::SubscriptionNotFound,
         Self::GroupNotFound,
         Self::ReplayNotFound,
+        Self::DeadLetterNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::AlreadyExists,
@@ -95,6 +98,7 @@ impl ErrorCode {
             Self::SubscriptionNotFound => "subscription_not_found",
             Self::GroupNotFound => "group_not_found",
             Self::ReplayNotFound => "replay_not_found",
+            Self::DeadLetterNotFound => "dead_letter_not_found",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::AlreadyExists => "already_exists",
@@ -124,6 +128,7 @@ impl ErrorCode {
             Self::SubscriptionNotFound => "No such subscription",
             Self::GroupNotFound => "No such consumer group",
             Self::ReplayNotFound => "No such replay",
+            Self::DeadLetterNotFound => "No such dead letter",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::AlreadyExists => "It exists already",

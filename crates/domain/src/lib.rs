@@ -7,6 +7,7 @@
 pub mod breaker;
 pub mod browse;
 pub mod dead_letter;
+pub mod dead_letters;
 pub mod delivery;
 mod digits;
 pub mod error;

@@ -296,6 +296,17 @@ impl Topics {
     /// bytes. It has as many partitions, and as many copies of them, and asks as many to be in sync. One that
     /// is there already stays as it is.
     pub async fn derive(&self, topic: &TopicName, source: &TopicName, headroom: usize) -> Result<()> {
+        self.derive_with(topic, source, headroom, None).await
+    }
+
+    /// As [`Self::derive`], with so many partitions where that is said.
+    pub(crate) async fn derive_with(
+        &self,
+        topic: &TopicName,
+        source: &TopicName,
+        headroom: usize,
+        partitions: Option<u32>,
+    ) -> Result<()> {
         let of = self.describe(source).await?;
         let bytes_max = of
             .config
@@ -312,7 +323,7 @@ impl Topics {
         }
         let spec = TopicSpec {
             name: topic.clone(),
-            partitions: of.partitions.len() as u32,
+            partitions: partitions.unwrap_or(of.partitions.len() as u32),
             replication_factor: u16::try_from(replicas).ok().filter(|replicas| *replicas > 0),
             config,
         };

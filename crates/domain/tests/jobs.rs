@@ -8,8 +8,9 @@ mod support;
 use bytes::Bytes;
 use domain::{
     ErrorCode, Event,
-    jobs::{Bound, Job, JobPorts, Jobs, JobsConfig, NewReplay, State, header},
-    subscriptions::{AckRequest, NewSubscription, Subscriptions},
+    dead_letters::{DeadLetters, EditData, EditLetter, LetterStatus, ListLetters, Selection},
+    jobs::{Bound, Job, JobPorts, Jobs, JobsConfig, Kind, NewRedrive, NewReplay, State, header},
+    subscriptions::{AckRequest, NewSubscription, RejectItem, Subscriptions},
     topics::NewTopic,
 };
 use ports::{
@@ -45,15 +46,8 @@ async fn world() -> World {
 fn process(world: &World, log: Arc<dyn EventLog>, jobs: Arc<dyn JobStore>, shared: bool) -> Arc<Jobs> {
     let ports = JobPorts { log, jobs, clock: world.clock.clone() };
     let limits = Arc::new(world.limits.clone());
-    Jobs::new(
-        ports,
-        world.publisher(),
-        world.topics(),
-        world.subscriptions(),
-        limits,
-        None,
-        JobsConfig { shared, ..JobsConfig::default() },
-    )
+    let services = world.job_services(world.subscriptions());
+    Jobs::new(ports, services, limits, JobsConfig { shared, ..JobsConfig::default() })
 }
 
 fn alone(world: &World) -> Arc<Jobs> {
@@ -69,7 +63,7 @@ async fn append(world: &World, partition: u32, times: impl IntoIterator<Item = i
             value: Some(Bytes::from(format!("{{\"n\":{id}}}"))),
             headers: vec![
                 ports::Header::new("ce_id", id.to_string()),
-                ports::Header::new("ce_type", if id % 2 == 0 { "even" } else { "odd" }),
+                ports::Header::new("ce_type", if id.is_multiple_of(2) { "even" } else { "odd" }),
             ],
             timestamp: Timestamp(time),
         };
@@ -369,6 +363,74 @@ async fn a_job_rests_when_it_is_told_goes_on_where_it_was_and_ends_when_it_is_to
     assert_eq!(jobs.cancel(&id).await.unwrap().state, State::Cancelled);
 }
 
+/// A log that has appended long before it says so.
+#[derive(Debug)]
+struct SlowToAnswer {
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait::async_trait]
+impl EventLog for SlowToAnswer {
+    fn capabilities(&self) -> ports::Capabilities {
+        self.log.capabilities()
+    }
+
+    async fn append(&self, request: AppendRequest) -> ports::AppendResult {
+        let result = self.log.append(request).await;
+        self.clock.sleep_until(self.clock.monotonic() + 2 * SECOND).await;
+        result
+    }
+
+    async fn open(
+        &self,
+        partition: &ports::TopicPartition,
+        from: u64,
+    ) -> Result<Box<dyn ports::LogReader>, PortError> {
+        self.log.open(partition, from).await
+    }
+
+    async fn locate(&self, topic: &TopicName, at: &[(u32, ports::Position)]) -> Result<Vec<u64>, PortError> {
+        self.log.locate(topic, at).await
+    }
+}
+
+/// Whatever is on its way when somebody says stop must be known before it is stopped: it would be written twice else.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_written_is_written_to_its_end_before_a_job_rests_or_its_service_stops() {
+    for stops in [false, true] {
+        let world = world().await;
+        fill(&world, 20).await;
+        let log: Arc<dyn EventLog> =
+            Arc::new(SlowToAnswer { log: world.memory.log(), clock: world.clock.clone() });
+        let mut repeated = 0;
+        for seed in 0..20 {
+            let mut jobs = process(&world, log.clone(), world.memory.jobs(), false);
+            let new = NewReplay { batch_size: Some(7), filter: Some(format!("{seed} >= 0")), ..to_target() };
+            let before = world.records(TARGET).await.len();
+            let job = jobs.replay(new).await.unwrap();
+            let id = job.id.to_string();
+            // Somewhere within an append.
+            for _ in 0..3 {
+                let later = Duration::from_millis(1_700 + 370 * seed);
+                world.clock.sleep_until(world.clock.monotonic() + later).await;
+                if stops {
+                    jobs.shutdown(world.clock.monotonic() + 60 * SECOND).await;
+                    jobs = process(&world, log.clone(), world.memory.jobs(), false);
+                    jobs.start().await.unwrap();
+                } else if jobs.get(&id).await.unwrap().state == State::Running {
+                    jobs.pause(&id).await.unwrap();
+                    world.clock.sleep_until(world.clock.monotonic() + 10 * SECOND).await;
+                    jobs.resume(&id).await.unwrap();
+                }
+            }
+            assert_eq!(done(&jobs, &job).await.progress.written, 80);
+            repeated += world.records(TARGET).await.len() - before - 80;
+        }
+        assert_eq!(repeated, 0, "stops: {stops}");
+    }
+}
+
 /// A store of documents that a replica cannot reach while it is away, as after a long pause of its machine.
 #[derive(Debug)]
 struct Away {
@@ -645,6 +707,7 @@ struct Consumer {
     world: World,
     subscriptions: Arc<Subscriptions>,
     jobs: Arc<Jobs>,
+    letters: Arc<DeadLetters>,
 }
 
 impl Consumer {
@@ -654,10 +717,10 @@ impl Consumer {
         subscriptions.create(new).await.unwrap();
         let ports =
             JobPorts { log: world.memory.log(), jobs: world.memory.jobs(), clock: world.clock.clone() };
-        let (publisher, topics, limits) = (world.publisher(), world.topics(), Arc::new(world.limits.clone()));
-        let jobs =
-            Jobs::new(ports, publisher, topics, subscriptions.clone(), limits, None, JobsConfig::default());
-        Self { world, subscriptions, jobs }
+        let services = world.job_services(subscriptions.clone());
+        let letters = services.dead_letters.clone();
+        let jobs = Jobs::new(ports, services, Arc::new(world.limits.clone()), JobsConfig::default());
+        Self { world, subscriptions, jobs, letters }
     }
 
     /// Acknowledges what comes until nothing comes any more; each as its partition and offset.
@@ -760,4 +823,167 @@ async fn a_replay_into_a_subscription_is_refused_where_it_would_go_round_and_fai
     let topics: Vec<_> =
         it.world.topics().list().await.unwrap().into_iter().map(|of| of.name.to_string()).collect();
     assert!(!topics.contains(&"mail.queue".to_owned()), "the queue goes with its subscription: {topics:?}");
+}
+
+impl Consumer {
+    /// Rejects what comes until nothing comes any more, so that all of it becomes dead letters.
+    async fn reject(&self, reason: &str) -> usize {
+        let mut rejected = 0;
+        loop {
+            let pulled =
+                self.subscriptions.pull(MAIL, Some(100), Some(Duration::from_secs(5))).await.unwrap();
+            if pulled.deliveries.is_empty() {
+                return rejected;
+            }
+            rejected += pulled.deliveries.len();
+            let item = |ack_id: String| RejectItem { ack_id, reason: Some(reason.to_owned()) };
+            let reject = pulled.deliveries.into_iter().map(|of| item(of.ack_id)).collect();
+            let request = AckRequest { reject, ..AckRequest::default() };
+            for (_, status) in self.subscriptions.acknowledge(MAIL, request).await.unwrap() {
+                assert_eq!(status.as_str(), "ok");
+            }
+        }
+    }
+
+    async fn statuses(&self) -> BTreeMap<LetterStatus, u64> {
+        self.letters.summary(MAIL, None).await.unwrap().statuses
+    }
+}
+
+fn redrive(selection: Selection) -> NewRedrive {
+    NewRedrive { selection, rate_per_second: None }
+}
+
+/// What storms are told by is off here: everything is rejected on purpose.
+fn calm() -> NewSubscription {
+    let mut new = mail();
+    new.dead_letter.storm_guard = Some(None);
+    new
+}
+
+/// The way back of what failed: to its own subscription, once, and marked so that it is not taken again.
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_given_back_to_their_subscription_once_and_are_redriven_then() {
+    let world = world().await;
+    fill(&world, 10).await;
+    let it = Consumer::new(world, calm()).await;
+    assert_eq!(it.reject("it is wrong").await, 40);
+    let new = redrive(Selection::Filter("type == 'odd'".into()));
+    let trial = it.jobs.try_redrive(MAIL, new.clone()).await.unwrap();
+    assert_eq!((trial.progress.matched, trial.complete), (20, true));
+    assert_eq!(trial.by_type, [(Some("odd".to_owned()), 20)].into());
+    assert_eq!(it.statuses().await, [(LetterStatus::Parked, 40)].into());
+    let job = done(&it.jobs, &it.jobs.redrive(MAIL, new.clone()).await.unwrap()).await;
+    assert_eq!(
+        (job.kind, job.state, job.progress.written),
+        (Kind::Redrive, State::Completed, 20),
+        "{:?}",
+        job.error
+    );
+    assert_eq!(it.statuses().await, [(LetterStatus::Parked, 20), (LetterStatus::Redriven, 20)].into());
+    let handled = it.handle().await;
+    assert_eq!(handled.len(), 20);
+    assert!(handled.iter().all(|(partition, offset)| (10 * u64::from(*partition) + offset) % 2 == 1));
+    // Said again it does nothing: they are redriven already.
+    let again = done(&it.jobs, &it.jobs.redrive(MAIL, new).await.unwrap()).await;
+    assert_eq!((again.state, again.progress.written), (State::Completed, 0));
+    assert!(it.handle().await.is_empty());
+    let rest = done(&it.jobs, &it.jobs.redrive(MAIL, redrive(Selection::All)).await.unwrap()).await;
+    assert_eq!(rest.progress.written, 20);
+    assert_eq!(it.handle().await.len(), 20);
+    assert_eq!(it.statuses().await, [(LetterStatus::Redriven, 40)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redriven_one_that_fails_again_is_a_new_dead_letter_with_its_history() {
+    let world = world().await;
+    append(&world, 1, [5], 1).await;
+    let it = Consumer::new(world, calm()).await;
+    assert_eq!(it.reject("first").await, 1);
+    let first = it.letters.list(MAIL, ListLetters::default()).await.unwrap().letters.remove(0);
+    let ids = Selection::Ids(vec![first.id.to_string()]);
+    done(&it.jobs, &it.jobs.redrive(MAIL, redrive(ids.clone())).await.unwrap()).await;
+    assert_eq!(it.reject("second").await, 1);
+    let letters = it.letters.list(MAIL, ListLetters::default()).await.unwrap().letters;
+    assert_eq!(letters.len(), 2);
+    let second = letters.iter().find(|letter| letter.id != first.id).unwrap();
+    assert_eq!(second.previous, Some(first.id.to_string()));
+    assert_eq!(
+        (second.error.message.as_str(), second.attempts, second.status),
+        ("second", Some(1), LetterStatus::Parked)
+    );
+    assert_eq!(second.original, first.original, "where it first lay");
+    let job = done(&it.jobs, &it.jobs.redrive(MAIL, redrive(ids)).await.unwrap()).await;
+    assert_eq!(job.progress.written, 0, "the first one is redriven already");
+}
+
+/// What was mended by hand must arrive as it was mended.
+#[tokio::test(start_paused = true)]
+async fn an_edited_dead_letter_is_redriven_as_it_was_edited_and_a_discarded_one_is_not() {
+    let world = world().await;
+    fill(&world, 1).await;
+    let it = Consumer::new(world, calm()).await;
+    assert_eq!(it.reject("no").await, 4);
+    let letters = it.letters.list(MAIL, ListLetters::default()).await.unwrap().letters;
+    let data = EditData::Json(Bytes::from_static(b"{\"mended\":true}"));
+    let edit = EditLetter { data: Some(data), ..EditLetter::default() };
+    it.letters.edit(MAIL, &letters[0].id.to_string(), edit).await.unwrap();
+    it.letters.discard(MAIL, &letters[1].id.to_string(), Some("a test".into())).await.unwrap();
+    done(&it.jobs, &it.jobs.redrive(MAIL, redrive(Selection::All)).await.unwrap()).await;
+    let pulled = it.subscriptions.pull(MAIL, Some(100), Some(5 * SECOND)).await.unwrap();
+    assert_eq!(pulled.deliveries.len(), 3);
+    let mended =
+        pulled.deliveries.iter().filter(|of| of.record.record.value.as_deref() == Some(b"{\"mended\":true}"));
+    assert_eq!(mended.count(), 1);
+}
+
+/// A redrive whose process dies is completed by the next, and nobody is given one twice.
+#[tokio::test(start_paused = true)]
+async fn a_redrive_that_is_cut_off_is_completed_and_gives_nothing_twice() {
+    let world = world().await;
+    fill(&world, 50).await;
+    let it = Consumer::new(world, calm()).await;
+    assert_eq!(it.reject("no").await, 200);
+    let slow = NewRedrive { selection: Selection::All, rate_per_second: Some(40) };
+    let job = it.jobs.redrive(MAIL, slow).await.unwrap();
+    let Consumer { world, subscriptions, mut jobs, letters } = it;
+    for after in [700, 1_300, 650] {
+        world.clock.sleep_until(world.clock.monotonic() + Duration::from_millis(after)).await;
+        drop(jobs);
+        let ports =
+            JobPorts { log: world.memory.log(), jobs: world.memory.jobs(), clock: world.clock.clone() };
+        let services = world.job_services(subscriptions.clone());
+        jobs = Jobs::new(ports, services, Arc::new(world.limits.clone()), JobsConfig::default());
+        jobs.start().await.unwrap();
+    }
+    let job = done(&jobs, &job).await;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    let it = Consumer { world, subscriptions, jobs, letters };
+    let handled = it.handle().await;
+    assert_eq!((handled.len(), handled.into_iter().collect::<BTreeSet<_>>().len()), (200, 200));
+    assert_eq!(it.statuses().await, [(LetterStatus::Redriven, 200)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_redrive_names_its_field() {
+    let world = world().await;
+    fill(&world, 1).await;
+    let it = Consumer::new(world, calm()).await;
+    assert_eq!(it.reject("no").await, 4);
+    for (new, code, field) in [
+        (redrive(Selection::Ids(Vec::new())), ErrorCode::InvalidRequest, "ids"),
+        (redrive(Selection::Ids(vec!["nobody".into()])), ErrorCode::DeadLetterNotFound, "ids[0]"),
+        (redrive(Selection::Filter("type ==".into())), ErrorCode::InvalidRequest, "filter"),
+        (
+            NewRedrive { selection: Selection::All, rate_per_second: Some(0) },
+            ErrorCode::InvalidRequest,
+            "ratePerSecond",
+        ),
+    ] {
+        let error = it.jobs.redrive(MAIL, new.clone()).await.unwrap_err();
+        assert_eq!((error.code(), error.fields()[0].field.as_str()), (code, field), "{new:?}");
+    }
+    let nobody = it.jobs.redrive("nobody", redrive(Selection::All)).await.unwrap_err();
+    assert_eq!(nobody.code(), ErrorCode::SubscriptionNotFound);
+    assert!(it.jobs.list().await.unwrap().is_empty());
 }

@@ -7,16 +7,18 @@ use adapters_embedded::memory::Memory;
 use api_grpc::{
     GrpcConfig, Services,
     proto::{
-        CreateSubscriptionRequest, CreateTopicRequest, Event, publisher_client::PublisherClient,
-        replays_client::ReplaysClient, subscriber_client::SubscriberClient,
-        subscriptions_client::SubscriptionsClient, topics_client::TopicsClient,
+        CreateSubscriptionRequest, CreateTopicRequest, Event, dead_letters_client::DeadLettersClient,
+        publisher_client::PublisherClient, replays_client::ReplaysClient,
+        subscriber_client::SubscriberClient, subscriptions_client::SubscriptionsClient,
+        topics_client::TopicsClient,
     },
 };
 use domain::{
     Limits,
+    dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
     event_schemas::EventSchemas,
     groups::Groups,
-    jobs::{JobPorts, Jobs, JobsConfig},
+    jobs::{JobPorts, JobServices, Jobs, JobsConfig},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
@@ -87,20 +89,28 @@ impl Front {
         ));
         let publisher = Arc::new(publisher);
         let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
-        let jobs = Jobs::new(
-            job_ports,
-            publisher.clone(),
-            topics.clone(),
+        let dead_letters = DeadLetters::new(
+            DeadLetterPorts { log: memory.log(), clock: clock.clone() },
             subscriptions.clone(),
+            topics.clone(),
             limits.clone(),
             Some(schemas.clone()),
-            JobsConfig::default(),
+            DeadLettersConfig::default(),
         );
+        let job_services = JobServices {
+            publisher: publisher.clone(),
+            topics: topics.clone(),
+            subscriptions: subscriptions.clone(),
+            dead_letters: dead_letters.clone(),
+            schemas: Some(schemas.clone()),
+        };
+        let jobs = Jobs::new(job_ports, job_services, limits.clone(), JobsConfig::default());
         let serving = watch::Sender::new(true);
         let draining = CancellationToken::new();
         let services = Services {
             publisher,
             jobs,
+            dead_letters,
             topics,
             subscriptions,
             groups,
@@ -126,6 +136,10 @@ impl Front {
 
     pub(crate) fn publisher(&self) -> PublisherClient<Channel> {
         PublisherClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn dead_letters(&self) -> DeadLettersClient<Channel> {
+        DeadLettersClient::new(self.channel.clone())
     }
 
     pub(crate) fn replays(&self) -> ReplaysClient<Channel> {

@@ -5,7 +5,7 @@ mod draft;
 mod json_event;
 mod preferences;
 
-pub(crate) use draft::is_json;
+pub(crate) use draft::{Draft, Source, is_json};
 
 use crate::{
     body,
@@ -22,7 +22,6 @@ use domain::{
     Error, ErrorCode, Result,
     publish::{ANONYMOUS, PublishContext, Receipt, Refused},
 };
-use draft::Source;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Body;
 use json_event::Published;

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use domain::{
     Limits,
     browse::Browser,
+    dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
     event_schemas::EventSchemas,
     groups::Groups,
-    jobs::{JobPorts, Jobs, JobsConfig},
+    jobs::{JobPorts, JobServices, Jobs, JobsConfig},
     lag::{LagConfig, LagMonitor},
     publish::{PublishConfig, Publisher},
     schemas::registry::{Registry, RegistryConfig},
@@ -121,20 +122,28 @@ async fn services_and_backing(limits: Limits) -> (Services, watch::Sender<Health
     ));
     let publisher = Arc::new(publisher);
     let job_ports = JobPorts { log: memory.log(), jobs: memory.jobs(), clock: clock.clone() };
-    let jobs = Jobs::new(
-        job_ports,
-        publisher.clone(),
-        topics.clone(),
+    let dead_letters = DeadLetters::new(
+        DeadLetterPorts { log: memory.log(), clock: clock.clone() },
         subscriptions.clone(),
+        topics.clone(),
         limits.clone(),
         Some(schemas.clone()),
-        JobsConfig::default(),
+        DeadLettersConfig::default(),
     );
+    let job_services = JobServices {
+        publisher: publisher.clone(),
+        topics: topics.clone(),
+        subscriptions: subscriptions.clone(),
+        dead_letters: dead_letters.clone(),
+        schemas: Some(schemas.clone()),
+    };
+    let jobs = Jobs::new(job_ports, job_services, limits.clone(), JobsConfig::default());
     let up = Component { name: "embedded", up: true, needed: true, details: vec![("nodeCount", json!(1))] };
     let (health_sender, health) = watch::channel(Health { ready: true, components: vec![up] });
     let services = Services {
         publisher,
         jobs,
+        dead_letters,
         browser: Arc::new(Browser::new(memory.log(), topics.clone(), limits.clone(), clock)),
         groups,
         registry,

@@ -4,6 +4,7 @@ use super::values::{Config, Route, TopicRule};
 use bytestring::ByteString;
 use domain::{
     Limits,
+    dead_letters::DeadLettersConfig,
     filter::FilterLimits,
     jobs::JobsConfig,
     lag::LagConfig,
@@ -74,10 +75,15 @@ impl Config {
         }
     }
 
+    /// How dead letters are kept track of.
+    pub(crate) fn dead_letters(&self) -> DeadLettersConfig {
+        DeadLettersConfig { index_max: self.dead_letters.index_max.0 as usize }
+    }
+
     /// How groups are sampled, where they are.
     pub(crate) fn lag(&self) -> Option<LagConfig> {
         let lag = &self.lag;
-        lag.enabled.then(|| LagConfig {
+        lag.enabled.then_some(LagConfig {
             interval: lag.sample_interval.0,
             window: lag.window.0 as usize,
             windows_max: lag.partitions_max.0 as usize,

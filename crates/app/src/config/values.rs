@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) topics: Topics,
     pub(crate) publish: Publish,
     pub(crate) delivery: Delivery,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) lag: Lag,
     pub(crate) jobs: Jobs,
     pub(crate) limits: Limits,
@@ -162,6 +163,12 @@ pub(crate) struct Delivery {
     pub(crate) held_events_max: Count,
     pub(crate) metadata_bytes_max: Bytes,
     pub(crate) drain_timeout: Time,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct DeadLetters {
+    pub(crate) index_max: Count,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -335,6 +342,7 @@ impl Config {
             ("delivery.buffer-bytes-max", self.delivery.buffer_bytes_max.0, 1 << 10, 1 << 40),
             ("delivery.held-events-max", self.delivery.held_events_max.0 as usize, 1, 10_000_000),
             ("delivery.metadata-bytes-max", self.delivery.metadata_bytes_max.0, 128, 1 << 16),
+            ("dead-letters.index-max", self.dead_letters.index_max.0 as usize, 1, 100_000_000),
             ("lag.window", self.lag.window.0 as usize, 2, 1_000),
             ("lag.partitions-max", self.lag.partitions_max.0 as usize, 1, 10_000_000),
             ("limits.request-bytes-max", limits.request_bytes_max.0, 1 << 10, 1 << 30),

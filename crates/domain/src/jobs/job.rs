@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorCode, Result};
 use bytes::Bytes;
 use ports::{Offset, PartitionId, Timestamp, TopicName};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// What a job is for.
@@ -13,6 +13,8 @@ use uuid::Uuid;
 pub enum Kind {
     /// Events of a topic are written once more.
     Replay,
+    /// Dead letters are given back to their subscription.
+    Redrive,
 }
 
 impl Kind {
@@ -20,6 +22,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Replay => "replay",
+            Self::Redrive => "redrive",
         }
     }
 }
@@ -110,6 +113,9 @@ pub struct Task {
     /// The filter of the subscription that they go to, as it was then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_filter: Option<String>,
+    /// The offsets of those that are meant, where not all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<BTreeMap<PartitionId, BTreeSet<Offset>>>,
     /// Where they go.
     pub target: Target,
     /// The most events of a second.

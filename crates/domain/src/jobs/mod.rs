@@ -1,7 +1,8 @@
 //! Jobs: what takes long, survives the process that does it, and can be watched, paused and ended.
 //!
 //! A job is a document in the store that all replicas share. One replica runs it under a lease; when that lapses,
-//! because its process died, another takes it, and goes on where it was kept. A replay reads spans of a topic's
+//! because its process died, another takes it, and goes on where it was kept. A replay, or a redrive of dead letters
+//! ([`redrive`]), reads spans of a topic's
 //! partitions ([`source`]), takes out what is wanted ([`sieve`]), and writes it ([`sink`]) at its pace ([`pace`]),
 //! batch by batch ([`run`]).
 //!
@@ -16,20 +17,23 @@
 
 mod job;
 mod pace;
+mod redrive;
 mod request;
 mod run;
 mod sieve;
 mod sink;
-mod source;
+pub(crate) mod source;
 mod store;
 mod trial;
 
 pub use job::{Job, Kind, Outlook, Progress, Span, State, Target, Task};
+pub use redrive::NewRedrive;
 pub use request::{Bound, NewReplay};
 pub use sink::header;
 pub use trial::Trial;
 
 use crate::{
+    dead_letters::DeadLetters,
     error::{Error, ErrorCode, Result},
     event_schemas::EventSchemas,
     limits::Limits,
@@ -68,6 +72,21 @@ pub struct JobPorts {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What jobs talk to within the service.
+#[derive(Clone, Debug)]
+pub struct JobServices {
+    /// Knows which partition an event of a topic goes to.
+    pub publisher: Arc<Publisher>,
+    /// Knows topics.
+    pub topics: Arc<Topics>,
+    /// Have queues.
+    pub subscriptions: Arc<Subscriptions>,
+    /// Knows dead letters, and what became of them.
+    pub dead_letters: Arc<DeadLetters>,
+    /// Reads values by their schemas.
+    pub schemas: Option<Arc<EventSchemas>>,
+}
+
 /// How jobs work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobsConfig {
@@ -89,11 +108,8 @@ impl Default for JobsConfig {
 #[derive(Debug)]
 struct Shared {
     ports: JobPorts,
-    publisher: Arc<Publisher>,
-    topics: Arc<Topics>,
-    subscriptions: Arc<Subscriptions>,
+    services: JobServices,
     limits: Arc<Limits>,
-    schemas: Option<Arc<EventSchemas>>,
     config: JobsConfig,
     /// This replica, as long as it lives.
     me: Uuid,
@@ -120,27 +136,10 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Jobs that follow `publisher`'s rules for partitions, and write to the queues of `subscriptions`.
-    pub fn new(
-        ports: JobPorts,
-        publisher: Arc<Publisher>,
-        topics: Arc<Topics>,
-        subscriptions: Arc<Subscriptions>,
-        limits: Arc<Limits>,
-        schemas: Option<Arc<EventSchemas>>,
-        config: JobsConfig,
-    ) -> Arc<Self> {
-        let shared = Shared {
-            ports,
-            publisher,
-            topics,
-            subscriptions,
-            limits,
-            schemas,
-            config,
-            me: Uuid::new_v4(),
-            stopping: AtomicBool::new(false),
-        };
+    /// Jobs that read and write the log of `ports`.
+    pub fn new(ports: JobPorts, services: JobServices, limits: Arc<Limits>, config: JobsConfig) -> Arc<Self> {
+        let shared =
+            Shared { ports, services, limits, config, me: Uuid::new_v4(), stopping: AtomicBool::new(false) };
         Arc::new(Self { shared: Arc::new(shared), running: Arc::default() })
     }
 
@@ -161,8 +160,7 @@ impl Jobs {
     /// or too many jobs are.
     pub async fn replay(&self, new: NewReplay) -> Result<Job> {
         let shared = &self.shared;
-        let (task, progress) =
-            new.decide(&shared.ports, &shared.topics, &shared.subscriptions, &shared.limits).await?;
+        let (task, progress) = new.decide(&shared.ports, &shared.services, &shared.limits).await?;
         self.begin(Kind::Replay, task, progress).await
     }
 
@@ -172,9 +170,30 @@ impl Jobs {
     /// As [`Self::replay`]; `Unavailable` where the log, or the registry of schemas, does not serve.
     pub async fn try_replay(&self, new: NewReplay) -> Result<Trial> {
         let shared = &self.shared;
+        let (task, progress) = new.decide(&shared.ports, &shared.services, &shared.limits).await?;
+        trial::run(shared, Kind::Replay, &task, &progress).await
+    }
+
+    /// Begins to redrive dead letters of a subscription.
+    ///
+    /// # Errors
+    /// `invalid_request` with the field; `subscription_not_found`; `dead_letter_not_found` with the id as its field;
+    /// `conflict` where the same is under way already, or too many jobs are.
+    pub async fn redrive(&self, subscription: &str, new: NewRedrive) -> Result<Job> {
+        let services = &self.shared.services;
+        let decided = new.decide(subscription, &services.dead_letters, &services.subscriptions).await?;
+        self.begin(Kind::Redrive, decided.0, decided.1).await
+    }
+
+    /// Reads what a redrive would, queues nothing, and says what it would queue.
+    ///
+    /// # Errors
+    /// As [`Self::redrive`]; `Unavailable` where the log, or the registry of schemas, does not serve.
+    pub async fn try_redrive(&self, subscription: &str, new: NewRedrive) -> Result<Trial> {
+        let services = &self.shared.services;
         let (task, progress) =
-            new.decide(&shared.ports, &shared.topics, &shared.subscriptions, &shared.limits).await?;
-        trial::run(shared, &task, &progress).await
+            new.decide(subscription, &services.dead_letters, &services.subscriptions).await?;
+        trial::run(&self.shared, Kind::Redrive, &task, &progress).await
     }
 
     async fn begin(&self, kind: Kind, task: Task, progress: Progress) -> Result<Job> {
@@ -187,7 +206,7 @@ impl Jobs {
             .into_iter()
             .filter(|kept| !kept.job.state.is_over())
             .collect();
-        if let Some(same) = open.iter().find(|kept| is_same(&kept.job, &task, &progress)) {
+        if let Some(same) = open.iter().find(|kept| is_same(&kept.job, kind, &task, &progress)) {
             let (id, state) = (same.job.id, same.job.state.as_str());
             let detail = format!("job `{id}` does the same and is {state}; wait for it, or cancel it first");
             return Err(Error::new(ErrorCode::Conflict, detail));
@@ -369,11 +388,11 @@ impl Jobs {
 }
 
 /// Whether an open job does what is asked for.
-fn is_same(job: &Job, task: &Task, progress: &Progress) -> bool {
+fn is_same(job: &Job, kind: Kind, task: &Task, progress: &Progress) -> bool {
     let spans = |of: &Progress| -> Vec<_> {
         of.partitions.iter().map(|(p, span)| (*p, span.from, span.to)).collect()
     };
-    job.task == *task && spans(&job.progress) == spans(progress)
+    job.kind == kind && job.task == *task && spans(&job.progress) == spans(progress)
 }
 
 /// An id that sorts by when it was made.

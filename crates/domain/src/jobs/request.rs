@@ -1,14 +1,13 @@
 //! What a client asks for, checked, and turned into what is to be read.
 
 use super::{
-    JobPorts,
+    JobPorts, JobServices,
     job::{Progress, Span, Target, Task},
 };
 use crate::{
     error::{Error, Result},
     filter::Filter,
     limits::Limits,
-    subscriptions::Subscriptions,
     topics::{Topics, topic_name},
 };
 use ports::{Offset, PartitionId, Position, Timestamp, TopicName};
@@ -17,7 +16,7 @@ use std::collections::BTreeMap;
 /// The most events of a batch that a client may ask for.
 const BATCH_MAX: i64 = 10_000;
 /// What a batch has where nobody says.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 /// Times are taken for the future only when they lie as far ahead: clocks differ.
 const AHEAD_MS: i64 = 60_000;
 /// The fastest and the slowest that the original pace can be changed to.
@@ -64,10 +63,10 @@ impl NewReplay {
     pub(super) async fn decide(
         self,
         ports: &JobPorts,
-        topics: &Topics,
-        subscriptions: &Subscriptions,
+        services: &JobServices,
         limits: &Limits,
     ) -> Result<(Task, Progress)> {
+        let JobServices { topics, subscriptions, .. } = services;
         let topic = topic_name("topic", &self.topic)?;
         let now = ports.clock.wall();
         check_range(self.from.as_ref(), self.to.as_ref(), now)?;
@@ -76,14 +75,8 @@ impl NewReplay {
                 Error::invalid("filter", format!("is not an expression that can be evaluated: {error}"))
             })?;
         }
-        let rate = |field, given: Option<i64>| match given {
-            Some(given) if given < 1 => {
-                Err(Error::invalid(field, format!("must be at least 1 (given: {given})")))
-            }
-            given => Ok(given.map(|given| given as u64)),
-        };
-        let rate_per_second = rate("ratePerSecond", self.rate_per_second)?;
-        let bytes_per_second = rate("bytesPerSecond", self.bytes_per_second)?;
+        let rate_per_second = positive("ratePerSecond", self.rate_per_second)?;
+        let bytes_per_second = positive("bytesPerSecond", self.bytes_per_second)?;
         if let Some(speed) = self.speed {
             if !SPEEDS.contains(&speed) {
                 let (least, most) = (SPEEDS.start(), SPEEDS.end());
@@ -149,6 +142,7 @@ impl NewReplay {
             until,
             filter: self.filter,
             target_filter,
+            only: None,
             target,
             rate_per_second,
             bytes_per_second,
@@ -156,6 +150,16 @@ impl NewReplay {
             batch_size,
         };
         Ok((task, Progress { partitions, ..Progress::default() }))
+    }
+}
+
+/// A rate, where one is said.
+pub(super) fn positive(field: &str, given: Option<i64>) -> Result<Option<u64>> {
+    match given {
+        Some(given) if given < 1 => {
+            Err(Error::invalid(field, format!("must be at least 1 (given: {given})")))
+        }
+        given => Ok(given.map(|given| given as u64)),
     }
 }
 

@@ -5,14 +5,17 @@
 
 use super::{
     Shared,
-    job::{Job, Lease, State},
+    job::{Job, Kind, Lease, State},
     pace::{Pace, Rhythm},
     sieve::Sieve,
     sink::{Left, Moved, Sink},
     source::{Source, Taken},
     store::{self, Kept},
 };
-use crate::error::{Error, ErrorCode};
+use crate::{
+    error::{Error, ErrorCode},
+    publish::ANONYMOUS,
+};
 use futures::future::{Either, select};
 use ports::{ErrorKind, Monotonic, PartitionId, PortError, Retry, StoredRecord, Timestamp, TopicName};
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -26,6 +29,9 @@ const KEEP_EVERY: Duration = Duration::from_secs(4);
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// The longest wait between two tries.
 const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// What was read, each with its partition.
+type Events = Vec<(PartitionId, StoredRecord)>;
 
 /// What ends a run.
 enum End {
@@ -48,12 +54,14 @@ pub(super) struct Runner {
     nudge: Arc<Notify>,
     kept_at: Monotonic,
     failures: u32,
+    /// Something is on its way that nobody is to cut off: what came of it is kept first.
+    writing: bool,
 }
 
 impl Runner {
     pub(super) fn new(shared: Arc<Shared>, kept: Kept, nudge: Arc<Notify>) -> Self {
         let kept_at = shared.ports.clock.monotonic();
-        Self { shared, kept, nudge, kept_at, failures: 0 }
+        Self { shared, kept, nudge, kept_at, failures: 0, writing: false }
     }
 
     /// Runs until the job has come to an end, or is not this replica's any more.
@@ -88,7 +96,11 @@ impl Runner {
         let topic = job.topic().map_err(failed)?;
         let sink = Sink::new(shared.clone(), &job).map_err(failed)?;
         let limits = &shared.limits.expressions;
-        let sieve = Sieve::new(&job.task, topic.clone(), limits, shared.schemas.clone()).map_err(failed)?;
+        let sieve =
+            Sieve::new(&job.task, topic.clone(), limits, shared.services.schemas.clone()).map_err(failed)?;
+        if job.progress.partitions.values().all(|span| span.next >= span.to) {
+            return Ok(());
+        }
         self.check_topic().await?;
         let clock = shared.ports.clock.clone();
         let task = &job.task;
@@ -127,14 +139,10 @@ impl Runner {
     async fn batch(&mut self, sink: &Sink, sieve: &Sieve, pace: &mut Pace, taken: Taken) -> Result<(), End> {
         let Taken { events, next, gone } = taken;
         let read = events.len() as u64;
-        let sifted = self.sift(sieve, events).await?;
-        let (matched, errors) = (sifted.0.len() as u64, sifted.1);
-        if matched > 0 {
-            let bytes = sifted.0.iter().map(|(_, stored)| stored.record.size()).sum();
-            let (target, moved) = self.prepare(sink, sifted.0).await?;
-            self.write(sink, &target, moved).await?;
-            pace.spent(self.shared.ports.clock.monotonic(), matched as usize, bytes);
-        }
+        let (matched, errors) = match self.kept.job.kind {
+            Kind::Replay => self.replay(sink, sieve, pace, events).await?,
+            Kind::Redrive => self.redrive(sink, sieve, pace, events).await?,
+        };
         let progress = &mut self.kept.job.progress;
         progress.read += read;
         progress.matched += matched;
@@ -152,11 +160,64 @@ impl Runner {
         if matched > 0 || now.since(self.kept_at) >= KEEP_EVERY { self.keep().await } else { Ok(()) }
     }
 
-    async fn sift(
+    /// Writes what is wanted of what was read, and answers how much, and of how many that could not be told.
+    async fn replay(
         &mut self,
+        sink: &Sink,
         sieve: &Sieve,
-        events: Vec<(PartitionId, StoredRecord)>,
-    ) -> Result<(Vec<(PartitionId, StoredRecord)>, u64), End> {
+        pace: &mut Pace,
+        events: Events,
+    ) -> Result<(u64, u64), End> {
+        let (events, errors) = self.sift(sieve, events).await?;
+        let matched = events.len();
+        if matched > 0 {
+            let bytes = events.iter().map(|(_, stored)| stored.record.size()).sum();
+            let (target, moved) = self.prepare(|| sink.prepare(events.clone())).await?;
+            self.write(sink, &target, moved).await?;
+            pace.spent(self.shared.ports.clock.monotonic(), matched, bytes);
+        }
+        Ok((matched as u64, errors))
+    }
+
+    /// Queues the dead letters of what was read that are to be, and then notes that they were.
+    async fn redrive(
+        &mut self,
+        sink: &Sink,
+        sieve: &Sieve,
+        pace: &mut Pace,
+        events: Events,
+    ) -> Result<(u64, u64), End> {
+        let shared = self.shared.clone();
+        let letters = &shared.services.dead_letters;
+        let Some(name) = self.kept.job.task.target.subscription().map(str::to_owned) else {
+            return Err(End::Failed("dead letters go to a subscription".to_owned()));
+        };
+        let only = self.kept.job.task.only.clone();
+        let is_meant = |(partition, stored): &(PartitionId, StoredRecord)| {
+            only.as_ref().is_none_or(|only| only.get(partition).is_some_and(|of| of.contains(&stored.offset)))
+        };
+        let events: Events = events.into_iter().filter(is_meant).collect();
+        if events.is_empty() {
+            return Ok((0, 0));
+        }
+        let opened = self.prepare(|| letters.open(&name, events.clone())).await?;
+        let (wanted, errors) = self.prepare(|| sieve.letters(letters, opened.clone())).await?;
+        if !wanted.is_empty() {
+            let bytes = wanted.iter().map(|letter| letter.event.record.record.size()).sum();
+            let (target, moved) = self.prepare(|| sink.queued(&wanted)).await?;
+            self.write(sink, &target, moved).await?;
+            let ids: Vec<_> = wanted.iter().map(|letter| letter.id).collect();
+            let job = self.kept.job.id.to_string();
+            self.writing = true;
+            let noted = self.prepare(|| letters.record_redriven(&name, &ids, ANONYMOUS, &job)).await;
+            self.writing = false;
+            noted?;
+            pace.spent(shared.ports.clock.monotonic(), wanted.len(), bytes);
+        }
+        Ok((wanted.len() as u64, errors))
+    }
+
+    async fn sift(&mut self, sieve: &Sieve, events: Events) -> Result<(Events, u64), End> {
         loop {
             match self.alive(sieve.sift(events.clone())).await? {
                 Ok(sifted) => return Ok((sifted.events, sifted.errors)),
@@ -165,14 +226,14 @@ impl Runner {
         }
     }
 
-    async fn prepare(
-        &mut self,
-        sink: &Sink,
-        events: Vec<(PartitionId, StoredRecord)>,
-    ) -> Result<(TopicName, Vec<Moved>), End> {
+    /// Does what comes before or after a write, until it works.
+    async fn prepare<T, F>(&mut self, work: impl Fn() -> F) -> Result<T, End>
+    where
+        F: Future<Output = crate::Result<T>>,
+    {
         loop {
-            match self.alive(sink.prepare(events.clone())).await? {
-                Ok(prepared) => return Ok(prepared),
+            match self.alive(work()).await? {
+                Ok(done) => return Ok(done),
                 Err(error) if matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Timeout) => {
                     self.wait_out("written", error.detail()).await?;
                 }
@@ -183,7 +244,10 @@ impl Runner {
 
     async fn write(&mut self, sink: &Sink, target: &TopicName, mut moved: Vec<Moved>) -> Result<(), End> {
         loop {
-            let Left { again, reason, refused } = self.alive(sink.write(target, moved)).await?;
+            self.writing = true;
+            let left = self.alive(sink.write(target, moved)).await;
+            self.writing = false;
+            let Left { again, reason, refused } = left?;
             if let Some(reason) = refused {
                 return Err(End::Failed(reason));
             }
@@ -202,7 +266,7 @@ impl Runner {
         let topic = self.kept.job.topic().map_err(|error| End::Failed(error.detail().to_owned()))?;
         let shared = self.shared.clone();
         loop {
-            match self.alive(shared.topics.meta_if_there(&topic)).await? {
+            match self.alive(shared.services.topics.meta_if_there(&topic)).await? {
                 Ok(Some(meta)) if meta.id == self.kept.job.task.topic_id => return Ok(()),
                 Ok(Some(_)) => {
                     let reason = format!("topic `{topic}` was deleted and made anew since the job began");
@@ -219,7 +283,10 @@ impl Runner {
         if !passes && error.kind() != ErrorKind::NotFound {
             return Err(End::Failed(error.to_string()));
         }
-        self.shared.topics.forget(&self.kept.job.topic().map_err(|e| End::Failed(e.detail().to_owned()))?);
+        self.shared
+            .services
+            .topics
+            .forget(&self.kept.job.topic().map_err(|e| End::Failed(e.detail().to_owned()))?);
         self.wait_out(what, &error.to_string()).await
     }
 
@@ -248,13 +315,13 @@ impl Runner {
         if self.shared.is_stopping() { Err(End::Stopped) } else { Ok(()) }
     }
 
-    /// Waits for what `work` gives, and keeps the job meanwhile. Ends where somebody says so: dropping `work` is as
-    /// if the process had died in it.
+    /// Waits for what `work` gives, and keeps the job meanwhile. Ends where somebody says so, but for what is being
+    /// written: dropping `work` is as if the process had died in it.
     async fn alive<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
         let mut work = pin!(work);
         let (clock, nudge) = (self.shared.ports.clock.clone(), self.nudge.clone());
         loop {
-            if self.shared.is_stopping() {
+            if self.shared.is_stopping() && !self.writing {
                 return Err(End::Stopped);
             }
             let look = clock.sleep_until(self.kept_at + KEEP_EVERY);
@@ -277,7 +344,7 @@ impl Runner {
                 Ok(version) => {
                     self.kept.version = version;
                     self.kept_at = shared.ports.clock.monotonic();
-                    return Ok(());
+                    return self.obey().await;
                 }
                 Err(error) => error,
             };
@@ -307,7 +374,12 @@ impl Runner {
         }
         let Job { progress, error, .. } = self.kept.job.clone();
         self.kept = Kept { job: Job { progress, error, ..there.job }, version: there.version };
-        if self.kept.job.state == State::Running {
+        self.obey().await
+    }
+
+    /// Lets the job go where it is not to run any more, and nothing is being written.
+    async fn obey(&mut self) -> Result<(), End> {
+        if self.kept.job.state == State::Running || self.writing {
             return Ok(());
         }
         let (state, error) = (self.kept.job.state, self.kept.job.error.take());

@@ -2,6 +2,7 @@
 
 use super::job::Task;
 use crate::{
+    dead_letters::{DeadLetters, Letter, LetterStatus},
     error::{Error, ErrorCode, Result},
     event_schemas::{EventSchemas, ShownValue},
     filter::{Filter, FilterInput, FilterLimits},
@@ -83,6 +84,22 @@ impl Sieve {
             tokio::task::coop::consume_budget().await;
         }
         Ok(sifted)
+    }
+
+    /// Takes out the dead letters that are not to be redriven: those that were already, or were discarded, and those
+    /// that the filter does not want. Answers of how many it could not tell.
+    ///
+    /// # Errors
+    /// `Unavailable`: a value must be read by its schema, and the registry does not serve.
+    pub(super) async fn letters(&self, of: &DeadLetters, letters: Vec<Letter>) -> Result<(Vec<Letter>, u64)> {
+        let parked = letters.into_iter().filter(|letter| letter.status == LetterStatus::Parked);
+        let (mut wanted, mut unknown): (Vec<_>, _) = (parked.collect(), 0);
+        for filter in &self.filters {
+            let (matching, errors) = of.sift(filter, wanted).await?;
+            wanted = matching.into_iter().map(|(_, letter)| letter).collect();
+            unknown += errors;
+        }
+        Ok((wanted, unknown))
     }
 
     async fn values(&self, events: &[(PartitionId, StoredRecord)]) -> Result<Vec<ShownValue>> {

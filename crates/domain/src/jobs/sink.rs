@@ -5,14 +5,16 @@ use super::{
     job::{Job, Target},
 };
 use crate::{
-    error::{Error, Result},
+    dead_letter::header::PREVIOUS,
+    dead_letters::Letter,
+    error::{Error, ErrorCode, Result},
     event::header::OWN_PREFIX,
     subscriptions::Queue,
 };
 use bytes::Bytes;
 use bytestring::ByteString;
 use ports::{AppendRequest, Effect, Header, PartitionId, PortError, Record, Retry, StoredRecord, TopicName};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// Names of the headers that a replayed event has beside its own. They say where it lay when it was replayed last.
@@ -78,12 +80,12 @@ impl Sink {
         let place: Place = match &self.target {
             Target::Topic(name) => {
                 let target = crate::topics::topic_name("target.topic", name)?;
-                let meta = self.shared.topics.meta_if_there(&target).await?;
+                let meta = self.shared.services.topics.meta_if_there(&target).await?;
                 let meta = meta.ok_or_else(|| Error::topic_not_found(&target))?;
                 Place::Topic { same: target == self.source, partitions: meta.partitions, target }
             }
             Target::Subscription { name, uid } => {
-                Place::Queue(self.shared.subscriptions.queue(name, *uid).await?)
+                Place::Queue(self.shared.services.subscriptions.queue(name, *uid).await?)
             }
         };
         let now = self.shared.ports.clock.wall();
@@ -107,7 +109,7 @@ impl Sink {
                     (partition, record)
                 }
                 Place::Topic { target, partitions, .. } => {
-                    (self.shared.publisher.partition_for(target, &record, *partitions), record)
+                    (self.shared.services.publisher.partition_for(target, &record, *partitions), record)
                 }
                 // In an epoch of its own: it is delivered, however often it was before.
                 Place::Queue(queue) => {
@@ -124,6 +126,38 @@ impl Sink {
             Place::Queue(queue) => queue.topic,
         };
         Ok((target, moved))
+    }
+
+    /// Makes the records that are queued for dead letters, and says in which topic.
+    ///
+    /// # Errors
+    /// The subscription is gone, or what is asked of topics is not known for now.
+    pub(super) async fn queued(&self, letters: &[Letter]) -> Result<(TopicName, Vec<Moved>)> {
+        let Target::Subscription { name, uid } = &self.target else {
+            return Err(Error::new(ErrorCode::Internal, "dead letters go to a subscription"));
+        };
+        let queue = self.shared.services.subscriptions.queue(name, *uid).await?;
+        let now = self.shared.ports.clock.wall();
+        let mut logs: BTreeMap<&TopicName, String> = BTreeMap::new();
+        let mut moved = Vec::with_capacity(letters.len());
+        for letter in letters {
+            let topic = &letter.event.topic;
+            if !logs.contains_key(topic) {
+                // Of a topic that is gone nothing is left to be taken for it.
+                let meta = self.shared.services.topics.meta_if_there(topic).await?;
+                logs.insert(topic, meta.map_or_else(String::new, |meta| meta.id.clone()));
+            }
+            let log = logs.get(topic).map_or("", String::as_str);
+            let StoredRecord { offset, mut record } = letter.event.record.clone();
+            let id = letter.id.to_string();
+            record.headers.push(Header::new(PREVIOUS, id.clone()));
+            let epoch = Uuid::parse_str(&id).unwrap_or(self.id);
+            let place = (log, topic, letter.event.partition, offset);
+            let (to, mut record) = queue.record(place, epoch, record);
+            record.timestamp = now;
+            moved.push(Moved { from: (letter.partition, letter.offset), to, record });
+        }
+        Ok((queue.topic, moved))
     }
 
     /// Writes records to a topic, and answers what did not arrive. One whose outcome is not known counts as not

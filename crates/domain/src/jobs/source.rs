@@ -29,13 +29,13 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// What was taken.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// The events, in order within each partition.
-    pub(super) events: Vec<(PartitionId, StoredRecord)>,
+    pub(crate) events: Vec<(PartitionId, StoredRecord)>,
     /// How far each partition that something was taken of has come.
-    pub(super) next: Vec<(PartitionId, Offset)>,
+    pub(crate) next: Vec<(PartitionId, Offset)>,
     /// What turned out to be gone, by partition.
-    pub(super) gone: Vec<(PartitionId, u64)>,
+    pub(crate) gone: Vec<(PartitionId, u64)>,
 }
 
 type Read = BoxFuture<'static, (PartitionId, Option<Box<dyn LogReader>>, Result<Outcome, PortError>)>;
@@ -67,7 +67,7 @@ impl Lane {
 }
 
 /// Reads a topic's spans.
-pub(super) struct Source {
+pub(crate) struct Source {
     log: Arc<dyn EventLog>,
     topic: TopicName,
     in_time: bool,
@@ -83,7 +83,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Reads what is left of `spans`; with `in_time`, so that the events of all partitions can be taken by their time.
-    pub(super) fn new(
+    pub(crate) fn new(
         log: Arc<dyn EventLog>,
         topic: TopicName,
         spans: &BTreeMap<PartitionId, Span>,
@@ -118,7 +118,7 @@ impl Source {
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub(super) async fn ready(&mut self) -> Result<bool, PortError> {
+    pub(crate) async fn ready(&mut self) -> Result<bool, PortError> {
         loop {
             self.begin_reads();
             let lanes = self.lanes.values();
@@ -140,13 +140,13 @@ impl Source {
     }
 
     /// The time of the event that is to be taken first, in time.
-    pub(super) fn first_time(&self) -> Option<Timestamp> {
+    pub(crate) fn first_time(&self) -> Option<Timestamp> {
         self.lanes.values().filter_map(|lane| lane.buffer.front()).map(|of| of.record.timestamp).min()
     }
 
     /// Takes what is there, up to so many events and bytes, but at least one event. With `in_time` in the order of
     /// their times, as far as they are not later than `until`.
-    pub(super) fn take(&mut self, events_max: usize, bytes_max: usize, until: Timestamp) -> Taken {
+    pub(crate) fn take(&mut self, events_max: usize, bytes_max: usize, until: Timestamp) -> Taken {
         let mut taken = Taken { gone: std::mem::take(&mut self.gone), ..Taken::default() };
         taken.next.append(&mut self.passed);
         let mut bytes = 0;

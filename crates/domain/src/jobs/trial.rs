@@ -2,13 +2,16 @@
 
 use super::{
     Shared,
-    job::{Progress, Task},
+    job::{Kind, Progress, Task},
     sieve::Sieve,
     source::Source,
 };
 use crate::{browse::Browsed, error::Result, event::Event};
-use ports::{PartitionId, Timestamp, TopicName};
-use std::{collections::BTreeMap, time::Duration};
+use ports::{PartitionId, StoredRecord, Timestamp};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// How long a dry run reads. What it has not seen by then it does not count.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -34,9 +37,9 @@ pub struct Trial {
     pub sample: Vec<Browsed>,
 }
 
-pub(super) async fn run(shared: &Shared, task: &Task, progress: &Progress) -> Result<Trial> {
+pub(super) async fn run(shared: &Shared, kind: Kind, task: &Task, progress: &Progress) -> Result<Trial> {
     let topic = crate::topics::topic_name("topic", &task.topic)?;
-    let sieve = Sieve::new(task, topic.clone(), &shared.limits.expressions, shared.schemas.clone())?;
+    let sieve = Sieve::new(task, topic.clone(), &shared.limits.expressions, shared.services.schemas.clone())?;
     let clock = &shared.ports.clock;
     let until = clock.monotonic() + WITHIN;
     let log = shared.ports.log.clone();
@@ -59,23 +62,40 @@ pub(super) async fn run(shared: &Shared, task: &Task, progress: &Progress) -> Re
         for (partition, next) in taken.next {
             trial.progress.partitions.entry(partition).or_default().next = next;
         }
-        let sifted = sieve.sift(taken.events).await?;
-        trial.progress.filter_errors += sifted.errors;
-        for (partition, record) in sifted.events {
-            trial.count(&topic, partition, record);
+        match (kind, task.target.subscription()) {
+            (Kind::Redrive, Some(name)) => {
+                let is_meant = |(partition, stored): &(PartitionId, StoredRecord)| {
+                    let of = |only: &BTreeMap<_, BTreeSet<_>>| {
+                        only.get(partition).is_some_and(|of| of.contains(&stored.offset))
+                    };
+                    task.only.as_ref().is_none_or(of)
+                };
+                let events = taken.events.into_iter().filter(is_meant).collect();
+                let of = &shared.services.dead_letters;
+                let (wanted, errors) = sieve.letters(of, of.open(name, events).await?).await?;
+                trial.progress.filter_errors += errors;
+                wanted.into_iter().for_each(|letter| trial.count(letter.partition, letter.event));
+            }
+            _ => {
+                let sifted = sieve.sift(taken.events).await?;
+                trial.progress.filter_errors += sifted.errors;
+                for (partition, record) in sifted.events {
+                    trial.count(partition, Browsed { topic: topic.clone(), partition, record });
+                }
+            }
         }
     }
 }
 
 impl Trial {
-    fn count(&mut self, topic: &TopicName, partition: PartitionId, record: ports::StoredRecord) {
+    fn count(&mut self, partition: PartitionId, event: Browsed) {
         self.progress.matched += 1;
         *self.by_partition.entry(partition).or_default() += 1;
-        let of = Event::from_record(&record.record).event_type.map(|of| of.to_string());
+        let of = Event::from_record(&event.record.record).event_type.map(|of| of.to_string());
         let known = self.by_type.len() < TYPES_MAX || self.by_type.contains_key(&of);
         *self.by_type.entry(of.filter(|_| known)).or_default() += 1;
         if self.sample.len() < SAMPLE {
-            self.sample.push(Browsed { topic: topic.clone(), partition, record });
+            self.sample.push(event);
         }
     }
 }

@@ -17,6 +17,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use domain::{
     Event, Limits,
+    dead_letters::{DeadLetterPorts, DeadLetters, DeadLettersConfig},
+    jobs::JobServices,
     publish::{Item, PublishConfig, PublishContext, Publisher},
     subscriptions::{DeliveryConfig, SubscriptionPorts, Subscriptions},
     topics::{NewTopic, TopicDefaults, Topics},
@@ -70,6 +72,16 @@ impl World {
             self.config.clone(),
             Some(self.store.clone()),
         ))
+    }
+
+    /// What the jobs of a process talk to.
+    pub(crate) fn job_services(&self, subscriptions: Arc<Subscriptions>) -> JobServices {
+        let ports = DeadLetterPorts { log: self.memory.log(), clock: self.clock.clone() };
+        let (topics, limits) = (self.topics(), Arc::new(self.limits.clone()));
+        let config = DeadLettersConfig::default();
+        let dead_letters =
+            DeadLetters::new(ports, subscriptions.clone(), topics.clone(), limits, None, config);
+        JobServices { publisher: self.publisher(), topics, subscriptions, dead_letters, schemas: None }
     }
 
     /// Subscriptions of a process, none of which has begun.
