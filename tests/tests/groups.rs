@@ -81,7 +81,12 @@ async fn a_group_that_is_not_there_and_bad_requests_are_told_by_field(log: Log) 
     let (topic, name) = (unique("groups"), unique("sub"));
     client.create_topic(&topic, 1).await;
     client.subscribe(&name, &topic, &json!({})).await;
-    let lag = client.get(&format!("/v1/groups/{name}/lag")).await.expect(200);
+    // On Kafka it is there once the subscription has joined it.
+    let lag = eventually("the group being there", async || {
+        let answer = client.get(&format!("/v1/groups/{name}/lag")).await;
+        (answer.status == 200).then_some(answer.body)
+    })
+    .await;
     assert_eq!((&lag["verdict"], &lag["samples"]), (&Value::Null, &json!(0)), "nothing is sampled");
     for path in ["", "/lag"] {
         let answer = client.get(&format!("/v1/groups/nobody{path}")).await.expect(404);

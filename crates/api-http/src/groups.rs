@@ -22,7 +22,7 @@ use domain::{
 };
 use http::StatusCode;
 use hyper::body::Body;
-use ports::{GroupMember, GroupState, GroupType, PartitionId, TopicName, TopicPartition};
+use ports::{GroupMember, GroupState, GroupType, Offset, PartitionId, TopicName, TopicPartition};
 use serde_json::{Value, json};
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -73,7 +73,7 @@ pub(crate) async fn delete_offsets(call: &Call<'_>, group: &str) -> Result<Reply
     let topic = query.text("topic").ok_or_else(|| Error::invalid("topic", "is missing"))?;
     let partitions = query.text("partitions").map(read_numbers).transpose()?;
     let were = call.services.groups.delete_offsets(group, topic, partitions.as_deref()).await?;
-    let shown: Vec<Value> = were.iter().map(|(at, offset)| place(at, &json!(offset))).collect();
+    let shown: Vec<Value> = were.iter().map(|(at, offset)| place(at, Some(*offset))).collect();
     Ok(value(StatusCode::OK, &json!({"group": group, "deleted": shown})))
 }
 
@@ -173,7 +173,7 @@ fn group_type(group_type: GroupType) -> &'static str {
     }
 }
 
-fn place(at: &TopicPartition, offset: &Value) -> Value {
+fn place(at: &TopicPartition, offset: Option<Offset>) -> Value {
     json!({"topic": at.topic.as_str(), "partition": at.partition, "offset": offset})
 }
 
@@ -227,11 +227,11 @@ fn show_lag(view: &LagView) -> Value {
 }
 
 fn show_outcome(group: &str, ResetOutcome { moved, dry_run }: &ResetOutcome) -> Value {
-    let before: Vec<Value> = moved.iter().map(|moved| place(&moved.at, &json!(moved.before))).collect();
+    let before: Vec<Value> = moved.iter().map(|moved| place(&moved.at, moved.before)).collect();
     let after: Vec<Value> = moved
         .iter()
         .map(|moved| {
-            let mut shown = place(&moved.at, &json!(moved.after));
+            let mut shown = place(&moved.at, Some(moved.after));
             if let Some(asked) = moved.clamped_from {
                 shown["clampedFrom"] = json!(asked);
             }

@@ -401,6 +401,27 @@ async fn a_reader_that_stops_stalls_falls_behind_and_goes_back_is_judged_so() {
     assert_eq!(world.monitor.verdicts(&GroupName::new("readers").unwrap()).partitions.len(), 0);
 }
 
+#[tokio::test]
+async fn positions_in_what_is_gone_have_no_verdict_and_hold_up_none() {
+    let world = filled().await;
+    world.set("billing", &[(at("orders", 1), 0)]).await;
+    world.memory.admin().delete(&TopicName::new("mails").unwrap()).await.unwrap();
+    for _ in 0..10 {
+        world.monitor.sample().await.unwrap();
+    }
+    let judged = world.monitor.verdicts(&GroupName::new("billing").unwrap()).partitions;
+    assert_eq!(judged, [(at("orders", 0), Verdict::Stopped), (at("orders", 1), Verdict::Ok)].into());
+    // A topic that was made anew has fewer partitions; those that it has are judged anew.
+    let orders = TopicName::new("orders").unwrap();
+    world.memory.admin().delete(&orders).await.unwrap();
+    let config = std::collections::BTreeMap::new();
+    let spec = ports::TopicSpec { name: orders, partitions: 1, replication_factor: None, config };
+    world.memory.admin().create(spec).await.unwrap();
+    world.monitor.sample().await.unwrap();
+    let judged = world.monitor.verdicts(&GroupName::new("billing").unwrap());
+    assert_eq!(judged.partitions[&at("orders", 0)], Verdict::Ok);
+}
+
 /// Groups whose calls are counted.
 fn counted(groups: usize, partitions: u32) -> (Arc<MockGroupAdmin>, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));

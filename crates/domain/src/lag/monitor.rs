@@ -14,8 +14,8 @@ use crate::topics::Topics;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use ports::{
-    Clock, EventLog, GroupAdmin, GroupName, GroupState, GroupSummary, Offset, PartitionId, Position, Result,
-    TopicName, TopicPartition,
+    Clock, ErrorKind, EventLog, GroupAdmin, GroupName, GroupState, GroupSummary, Offset, PartitionId,
+    Position, Result, TopicName, TopicPartition,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -69,8 +69,6 @@ pub struct LagMonitor {
 #[derive(Debug, Default)]
 struct Watched {
     groups: HashMap<GroupName, Group>,
-    /// How many windows there are.
-    windows: usize,
     /// Whether it was said that there are too many.
     said: bool,
 }
@@ -163,7 +161,12 @@ impl LagMonitor {
         let judge = |window: &Window| window.verdict(self.config.window, group.without_members);
         Verdicts {
             samples: group.windows.values().map(Window::len).max().unwrap_or(0),
-            partitions: group.windows.iter().map(|(at, window)| (at.clone(), judge(window))).collect(),
+            partitions: group
+                .windows
+                .iter()
+                .filter(|(_, window)| !window.is_empty())
+                .map(|(at, window)| (at.clone(), judge(window)))
+                .collect(),
         }
     }
 
@@ -199,22 +202,28 @@ impl LagMonitor {
         topic: &TopicName,
         partitions: BTreeSet<PartitionId>,
     ) -> Vec<(PartitionId, Offset)> {
-        // Positions may outlive partitions, of which one would fail the call.
-        let count = match self.topics.meta_if_there(topic).await {
-            Ok(Some(meta)) => meta.partitions,
-            Ok(None) => return Vec::new(),
-            Err(error) => {
-                tracing::debug!(%topic, %error, "not sampled");
+        let mut at: Vec<_> = partitions.into_iter().map(|partition| (partition, Position::Latest)).collect();
+        let mut located = self.log.locate(topic, &at).await;
+        if located.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            // Positions may outlive partitions, of which one fails the call for all.
+            self.topics.forget(topic);
+            let count = match self.topics.meta_if_there(topic).await {
+                Ok(meta) => meta.map_or(0, |meta| meta.partitions),
+                Err(error) => {
+                    tracing::debug!(%topic, %error, "not sampled");
+                    return Vec::new();
+                }
+            };
+            at.retain(|(partition, _)| *partition < count);
+            if at.is_empty() {
                 return Vec::new();
             }
-        };
-        let there = partitions.into_iter().filter(|partition| *partition < count);
-        let at: Vec<_> = there.map(|partition| (partition, Position::Latest)).collect();
-        match self.log.locate(topic, &at).await {
+            located = self.log.locate(topic, &at).await;
+        }
+        match located {
             Ok(ends) => at.into_iter().map(|(partition, _)| partition).zip(ends).collect(),
             Err(error) => {
                 tracing::debug!(%topic, %error, "not sampled");
-                self.topics.forget(topic);
                 Vec::new()
             }
         }
@@ -241,9 +250,7 @@ impl LagMonitor {
         }
         // What could not be read is judged by what was seen before.
         groups.extend(before.into_iter().filter(|(name, _)| unread.contains(name)));
-        watched.windows = groups.values().map(|group| group.windows.len()).sum();
         watched.groups = groups;
-        tracing::trace!(groups = watched.groups.len(), windows = watched.windows, "sampled");
     }
 
     fn say_too_many(&self) {
